@@ -1,0 +1,20 @@
+/** nimforge: compile models ahead of time, load engines, run them. */
+export {
+  type BuildOptions,
+  type BuildProgress,
+  type BuildResult,
+  type BuiltEngine,
+  build,
+  cacheGc,
+  cacheInfo,
+  explainModel,
+  inspectEngine,
+  inspectModel,
+  listTargets,
+  type VerifyOptions,
+  type VerifyResult,
+  verifyEngine,
+  verifyModel,
+} from "@nimforge/compiler";
+export { type LoadOptions, loadEngine, type RunOptions, type Session } from "@nimforge/runtime";
+export { type DType, exitCodes, NimforgeError, readNpy, type Tensor, tensor, writeNpy } from "@nimforge/tensor";

@@ -1,0 +1,55 @@
+/** The CPU target: levels, grouping rules, printing, compilation. */
+import { fileURLToPath } from "node:url";
+import { ceildiv, floordiv, max, rangeOf, type SymbolAtom, evaluateDim } from "@nimforge/ir";
+import type { GroupRules } from "@nimforge/passes";
+import { compileFlags, compileImage, cpuLevels, detectCompiler } from "../../toolchain/index.js";
+import type { Target } from "../../target.js";
+import { type LayoutOf, printLoops, repeatedReductions } from "./loops.js";
+import { matchAnchor, printTemplate, refusesAnchor } from "./templates.js";
+
+const kernels = fileURLToPath(new URL("../../../src/targets/cpu/kernels", import.meta.url));
+const abi = fileURLToPath(new URL("../../../../engine/schema", import.meta.url));
+
+/** Kernels in one translation unit: few enough to share out among cores, enough to pay for the headers once. */
+const kernelsPerFile = 16;
+
+function rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): GroupRules {
+  return {
+    matchAnchor,
+    sizeHint,
+    refuses(kernel) {
+      if (kernel.anchor) return refusesAnchor(kernel, layoutOf);
+      let repeats = 1;
+      for (const { axis } of repeatedReductions(kernel, layoutOf)) repeats *= Math.max(1, evaluateDim(axis.extent, sizeHint));
+      return repeats > 1.5 ? "a reduction would be repeated" : undefined;
+    },
+  };
+}
+
+export const cpuTargets: readonly Target[] = cpuLevels.map((level) => ({
+  name: level.name,
+  family: "cpu",
+  rules,
+  print(kernel, name, layoutOf) {
+    if (kernel.anchor) {
+      const printed = printTemplate(kernel, name, layoutOf);
+      return { ...printed, grain: 1, headers: ["scalars.hpp", ...printed.headers] };
+    }
+    const printed = printLoops(kernel, name, layoutOf);
+    return { ...printed, headers: ["scalars.hpp"], grain: max(1, floordiv(8192, max(1, printed.workPerItem))) };
+  },
+  async compile(sources, { signal, cacheDir }) {
+    const compiler = await detectCompiler();
+    const files = [];
+    for (let start = 0; start < sources.length; start += kernelsPerFile) {
+      const part = sources.slice(start, start + kernelsPerFile);
+      const headers = [...new Set(part.flatMap((kernel) => kernel.headers))].sort();
+      const text = [...headers.map((header) => `#include "${header}"`), ...part.map((kernel) => kernel.source)].join("\n");
+      files.push({ name: `kernels${start / kernelsPerFile}.cpp`, text: `${text}\n` });
+    }
+    const flags = [...compileFlags(level, compiler.kind), "-std=c++20", "-fwrapv"];
+    return compileImage({ files, includeDirs: [kernels, abi], flags, signal, cacheDir, compiler });
+  },
+}));
+
+export { ceildiv, rangeOf };

@@ -1,0 +1,241 @@
+/**
+ * Any kernel without a template, as loops: the output's axes in memory order, the innermost over the lanes where the body allows it.
+ *
+ * Work items are the outer axes; the last two are loops inside an item, so an item is worth its index arithmetic. A reduction is computed as
+ * soon as the loops that it depends on are open: once a row for softmax, per lane for pooling over channels-last memory.
+ */
+import { asSymbol, ceildiv, type Dim, dependsOn, type Expr, type LoopAxis, type LoadExpr, mul, rewriteExpr, type SymbolAtom, type Value, visitExpr, visitExprSymbols, affineIn, loopVariable, equalDims, add } from "@nimforge/ir";
+import { type Kernel, type Layout, offsetOf, stridesOf } from "@nimforge/passes";
+import { Arguments } from "../../cpp/arguments.js";
+import { Names, type OperandAccess, Printer, Scope, storageType, vectorizable } from "../../cpp/printer.js";
+
+export type LayoutOf = (value: Value) => Layout;
+
+/** The printed function and what the step passes to it. */
+export interface PrintedKernel {
+  readonly source: string;
+  readonly args: Arguments;
+  readonly items: Dim;
+  readonly scratch: Dim;
+  readonly kind: string;
+  /** Elements that one work item computes. */
+  readonly workPerItem: Dim;
+}
+
+/** Elements of a one-dimensional kernel that one work item takes. */
+const chunk = 4096;
+
+export function operandAccess(kernel: Kernel, layoutOf: LayoutOf) {
+  return (load: LoadExpr): OperandAccess => {
+    const value = kernel.inputs[load.operand] as Value;
+    return {
+      pointer: `x${load.operand}`,
+      shape: value.shape,
+      name: `${kernel.nodes[kernel.nodes.length - 1]?.op.name ?? "kernel"}`,
+      offset: (index) => offsetOf(value.shape, layoutOf(value), index),
+    };
+  };
+}
+
+export function shapeOfLoad(kernel: Kernel) {
+  return (load: LoadExpr) => (load.operand < 0 ? undefined : kernel.inputs[load.operand]?.shape);
+}
+
+/** `const T* __restrict xK = …` for every buffer; the output is the last. */
+export function bindBuffers(kernel: Kernel, args: Arguments): string[] {
+  args.buffers.push(...kernel.inputs, kernel.output);
+  const inputs = kernel.inputs.map((value, k) => `const ${storageType[value.dtype]}* __restrict x${k} = (const ${storageType[value.dtype]}*)L->buffers[${k}];`);
+  return [...inputs, `${storageType[kernel.output.dtype]}* __restrict out = (${storageType[kernel.output.dtype]}*)L->buffers[${kernel.inputs.length}];`];
+}
+
+interface Axis {
+  readonly variable: Dim;
+  readonly key: string;
+  readonly extent: Dim;
+}
+
+/** The output's axes in memory order with neighbours merged where every access allows it, and the body over them. */
+function loopNest(kernel: Kernel, layoutOf: LayoutOf): { axes: Axis[]; body: Expr; store: Dim } {
+  const layout = layoutOf(kernel.output);
+  const store = offsetOf(kernel.output.shape, layout, kernel.axes.map((axis) => axis.variable));
+  const axes = layout
+    .map((axis) => kernel.axes[axis] as LoopAxis)
+    .filter((axis) => asSymbol(axis.variable))
+    .map((axis) => ({ variable: axis.variable, key: asSymbol(axis.variable)!.key, extent: axis.extent }));
+  return mergeAxes(kernel, layoutOf, { axes, body: kernel.body, store });
+}
+
+/** Two neighbouring loops a, b are one where every offset has stride(a) = extent(b)·stride(b). */
+function mergeAxes(kernel: Kernel, layoutOf: LayoutOf, nest: { axes: Axis[]; body: Expr; store: Dim }) {
+  let { axes, body, store } = nest;
+  for (let k = axes.length - 2; k >= 0; k--) {
+    const outer = axes[k] as Axis;
+    const inner = axes[k + 1] as Axis;
+    const offsets = [store];
+    let simple = true;
+    visitExpr(body, (part) => {
+      if (part.kind === "index") simple &&= !dependsOn(part.dim, outer.key) && !dependsOn(part.dim, inner.key);
+      else if (part.kind === "reduce") simple &&= part.axes.every((axis) => !dependsOn(axis.extent, outer.key) && !dependsOn(axis.extent, inner.key));
+      else if (part.kind === "load" && part.operand >= 0) {
+        const value = kernel.inputs[part.operand] as Value;
+        offsets.push(offsetOf(value.shape, layoutOf(value), part.index));
+      }
+    });
+    const mergeable = offsets.every((offset) => {
+      const a = affineIn(offset, outer.key);
+      const b = a && affineIn(a.offset, inner.key);
+      return a && b && equalDims(a.stride, mul(inner.extent, b.stride));
+    });
+    if (!simple || !mergeable) continue;
+    // The merged variable takes the inner one's place and runs on; the outer one is always 0.
+    const merged = loopVariable(mul(outer.extent, inner.extent));
+    const symbol = (atom: SymbolAtom) => (atom.key === outer.key ? 0 : atom.key === inner.key ? merged : undefined);
+    body = rewriteExpr(body, { symbol });
+    store = rewriteStore(store, symbol);
+    axes = [...axes.slice(0, k), { variable: merged, key: asSymbol(merged)!.key, extent: mul(outer.extent, inner.extent) }, ...axes.slice(k + 2)];
+  }
+  return { axes, body, store };
+}
+
+import { substitute } from "@nimforge/ir";
+const rewriteStore = (store: Dim, symbol: (atom: SymbolAtom) => Dim | undefined): Dim => substitute(store, symbol);
+
+/** Reductions of the body outside of conditional branches, inner ones first. */
+function reductionsOf(body: Expr): Expr[] {
+  const found: Expr[] = [];
+  const seen = new Set<string>();
+  const walk = (expr: Expr): void => {
+    if (seen.has(expr.key)) return;
+    seen.add(expr.key);
+    if (expr.kind === "reduce") {
+      walk(expr.body);
+      found.push(expr);
+    } else if (expr.kind === "cast") walk(expr.arg);
+    else if (expr.kind === "call") (expr.op === "select" ? expr.args.slice(0, 1) : expr.args).forEach(walk);
+  };
+  walk(body);
+  return found;
+}
+
+/** Axes that a reduction is repeated over although it does not depend on them. */
+export function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: LoopAxis; reduction: Expr }[] {
+  const { axes, body } = loopNest(kernel, layoutOf);
+  return reductionsOf(body).flatMap((reduction) => {
+    const used = new Set<string>();
+    visitExprSymbols(reduction, (atom) => used.add(atom.key));
+    const deepest = axes.reduce((last, axis, k) => (used.has(axis.key) ? k : last), -1);
+    return axes.slice(0, deepest).filter((axis) => !used.has(axis.key)).map((axis) => ({ axis, reduction }));
+  });
+}
+
+/** Steps of the largest reduction with known extents. */
+function reductionWork(body: Expr): Dim {
+  let work: Dim = 1;
+  visitExpr(body, (part) => {
+    if (part.kind === "reduce" && part.axes.every((axis) => typeof axis.extent === "number")) work = mul(...part.axes.map((axis) => axis.extent));
+  });
+  return work;
+}
+
+export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): PrintedKernel {
+  const args = new Arguments();
+  const prologue = bindBuffers(kernel, args);
+  const names = new Names();
+  const { axes, body, store } = loopNest(kernel, layoutOf);
+  const printer = new Printer({ args, operand: operandAccess(kernel, layoutOf) }, names);
+  const inner = axes[axes.length - 1];
+  const lanes = inner !== undefined && affineIn(store, inner.key)?.stride === 1 && vectorizable(body, inner.key, shapeOfLoad(kernel));
+
+  const single = axes.length <= 1;
+  const itemAxes = axes.length >= 3 ? axes.slice(0, -2) : axes.slice(0, -1);
+  const middle = axes.length >= 3 ? axes[axes.length - 2] : undefined;
+  const lines: string[] = [];
+  const open: string[] = [];
+  const scope = new Scope();
+  const flush = () => lines.push(...scope.lines.splice(0));
+
+  // Work item → outer indices, the last axis fastest.
+  const chunks = single && inner ? ceildiv(inner.extent, chunk) : 1;
+  const items = mul(chunks, ...itemAxes.map((axis) => axis.extent));
+  lines.push("for (NfInt item = L->begin; item < L->end; ++item) {", "[[maybe_unused]] NfInt rest = item;");
+  for (const [k, axis] of [...itemAxes].reverse().entries()) {
+    const variable = names.fresh("i");
+    names.variables.set(axis.key, variable);
+    const last = k === itemAxes.length - 1;
+    lines.push(last ? `const NfInt ${variable} = rest;` : `const NfInt ${variable} = rest % ${printer.dim(axis.extent, scope)}; rest /= ${printer.dim(axis.extent, scope)};`);
+    flush();
+  }
+  open.push("}");
+  const available = new Set(itemAxes.map((axis) => axis.key));
+  const pending = reductionsOf(body);
+  const hoist = () => {
+    for (const reduction of [...pending]) {
+      let ready = true;
+      visitExprSymbols(reduction, (atom) => {
+        ready &&= !axes.some((axis) => axis.key === atom.key) || available.has(atom.key);
+      });
+      if (!ready) continue;
+      printer.expr(reduction, scope);
+      pending.splice(pending.indexOf(reduction), 1);
+    }
+    flush();
+  };
+  hoist();
+  if (middle) {
+    lines.push(printer.loop({ variable: middle.variable, extent: middle.extent }, scope));
+    flush();
+    open.push("}");
+    available.add(middle.key);
+    hoist();
+  }
+
+  const offset = (key?: string) => {
+    const text = printer.dim(store, scope);
+    flush();
+    return key === undefined ? text : text;
+  };
+  if (!inner) {
+    const value = printer.expr(body, scope);
+    flush();
+    lines.push(Printer.store(kernel.output.dtype, "out", offset(), value));
+  } else {
+    const variable = names.fresh("j");
+    names.variables.set(inner.key, variable);
+    const limit = printer.dim(inner.extent, scope);
+    flush();
+    const from = single ? `item * ${chunk}LL` : "0";
+    const to = single ? `nf::int_min<NfInt>(${limit}, item * ${chunk}LL + ${chunk})` : limit;
+    const block = new Scope(scope);
+    if (lanes) {
+      const vector = printer.with({ vector: inner.key, selector: "m" });
+      const value = vector.vector(body, block);
+      lines.push(
+        `auto at = [&]<class V, class M>(NfInt ${variable}, M m) __attribute__((always_inline)) {`,
+        ...block.lines,
+        `nf::st(out + ${vector.dim(store, block)}, ${value}, m);`,
+        "};",
+        `NfInt j = ${from}; const NfInt end = ${to};`,
+        "for (; j + nf::lanes<nf::F32> <= end; j += nf::lanes<nf::F32>) at.template operator()<nf::F32, nf::All>(j, nf::All{});",
+        "if (j < end) at.template operator()<nf::F32, nf::Some>(j, nf::Some(end - j));",
+      );
+    } else {
+      const value = printer.expr(body, block);
+      const stored = Printer.store(kernel.output.dtype, "out", printer.dim(store, block), value);
+      lines.push(`for (NfInt ${variable} = ${from}, end = ${to}; ${variable} < end; ++${variable}) {`, ...block.lines, stored, "}");
+    }
+  }
+  const source = [
+    `extern "C" __attribute__((visibility("default"))) int ${name}(const NfLaunch* L) {`,
+    "[[maybe_unused]] const NfInt* d = L->dims;",
+    ...prologue,
+    ...lines,
+    ...open,
+    "return 0;",
+    "}",
+  ].join("\n");
+  const inside = [middle, single ? undefined : inner].flatMap((axis) => (axis ? [axis.extent] : []));
+  const workPerItem = mul(single ? chunk : 1, ...inside, reductionWork(body));
+  return { source, args, items, scratch: 0, kind: lanes ? "loops (vector)" : "loops", workPerItem };
+}
+
+export { add, stridesOf };

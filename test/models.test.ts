@@ -1,0 +1,62 @@
+/** Published models against what onnxruntime 1.30 recorded of them: on the interpreter, and compiled for this machine's CPU. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { evaluate, importOnnx } from "@nimforge/ir";
+import { readNpy, type Tensor } from "@nimforge/tensor";
+import { build, loadEngine } from "nimforge";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { findModel, type RecordedModel, recordedFile, recordedModel } from "../fixtures/onnx-real/models.mjs";
+import { compareValue } from "./conformance/compare.js";
+
+const tolerance = { rtol: 1e-3, atol: 1e-4 };
+const models = ["ppocr-v4-det", "ppocr-v4-rec", "ppocr-v2-cls", "oww-melspectrogram", "oww-embedding", "owwjs-namaste_deepa", "blazeface-front", "mlsd-320x320-tiny", "mnist-cntk"];
+/** Steps whose multiply-adds take the interpreter more than a few seconds. */
+const tooLargeForInterpreter = new Set(["mlsd-320x320-tiny 0", "ppocr-v4-det 1", "ppocr-v4-rec 1", "oww-melspectrogram 1", "oww-embedding 1"]);
+
+type Step = RecordedModel["steps"][number];
+const read = (file: string): Tensor => readNpy(readFileSync(recordedFile(file)), file);
+const inputsOf = (step: Step) => Object.fromEntries(Object.entries(step.inputs).map(([name, { file }]) => [name, read(file as string)]));
+
+function expectRecorded(step: Step, outputs: Record<string, Tensor>): void {
+  for (const [name, { file }] of Object.entries(step.outputs)) expect(compareValue(outputs[name] as Tensor, read(file), tolerance), name).toBeUndefined();
+}
+
+const folder = mkdtempSync(join(tmpdir(), "nimforge-models-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+for (const id of models) {
+  const path = findModel(id);
+  describe.skipIf(path === undefined)(path === undefined ? `${id} (its npm package cannot be fetched)` : id, () => {
+    const model = path as string;
+    const { steps } = recordedModel(id);
+
+    steps.forEach((step, k) => {
+      it.skipIf(tooLargeForInterpreter.has(`${id} ${k}`))(`gives the recorded outputs on the interpreter, step ${k}`, { timeout: 60_000 }, () => {
+        const { graph } = importOnnx(model);
+        const inputs = inputsOf(step);
+        const values = evaluate(graph, graph.inputs.map(({ name }) => inputs[name] as Tensor));
+        expectRecorded(step, Object.fromEntries(graph.outputs.map(({ name }, i) => [name, values[i] as Tensor])));
+      });
+    });
+
+    describe("compiled for the CPU", () => {
+      let engine: string;
+      beforeAll(async () => {
+        const { engines } = await build({ model, targets: ["cpu"], out: join(folder, `${id}.engine`) });
+        engine = engines[0]!.path;
+      }, 120_000);
+
+      steps.forEach((step, k) => {
+        it(`gives the recorded outputs, step ${k}`, async () => {
+          const session = await loadEngine(engine, { threads: 2 });
+          try {
+            expectRecorded(step, await session.run(inputsOf(step)));
+          } finally {
+            await session.close();
+          }
+        });
+      });
+    });
+  });
+}
