@@ -20,4 +20,9 @@ export function outcomeOf(error: unknown): Outcome {
   return { status: unsupported ? "unsupported" : "error", op, reason: firstLine(unsupported ? error.message : `${error.kind}: ${error.message}${detail}`) };
 }
 
-const firstLine = (text: string) => (text.split("\n")[0] as string).slice(0, 300);
+/** The first line, and of a compiler's output its first error. */
+function firstLine(text: string): string {
+  const [first = "", ...rest] = text.split("\n");
+  const fault = rest.find((line) => line.includes("error: "));
+  return `${first}${fault ? ` … ${fault.slice(fault.indexOf("error: "))}` : ""}`.slice(0, 300);
+}

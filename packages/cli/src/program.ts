@@ -39,12 +39,12 @@ export function createProgram(signal: AbortSignal, outcome: { exit: number }, ro
     }
     command.helpInformation = () => helpText(spec);
     command.action(async () => {
-      const options = command.opts();
+      const options = command === root ? root.opts() : withCommonOptions(root, command);
       const console = new Console(options);
       outcome.exit = (await spec.run(command.args, options as Record<string, never>, { console, signal })) ?? 0;
     });
   }
-  root.version(version, "--version");
+  root.version(version, "--version").enablePositionalOptions();
   for (const command of [root, ...root.commands, ...root.commands.flatMap((child) => child.commands)])
     command
       .exitOverride()
@@ -52,7 +52,26 @@ export function createProgram(signal: AbortSignal, outcome: { exit: number }, ro
       .helpCommand(false)
       .helpOption("--help")
       .allowExcessArguments(false);
+  for (const group of root.commands.filter((child) => child.commands.length > 0)) {
+    const names = group.commands.map((child) => `nim-build ${group.name()} ${child.name()}`);
+    group.allowExcessArguments().action(() => {
+      const found = group.args[0];
+      throw new NimforgeError("usage", "no-command", `${group.name()} needs a command`, { expected: names.join(" or "), found, fix: `run ${names[0]}` });
+    });
+  }
   return root;
+}
+
+/** Options of a command; those of output may also come before its name. */
+function withCommonOptions(root: Command, command: Command): Record<string, unknown> {
+  const options = command.opts();
+  const common = new Set(commonOptions.map(({ flags }) => new Option(flags).attributeName()));
+  for (const name of Object.keys(root.opts())) {
+    if (root.getOptionValueSource(name) !== "cli") continue;
+    if (!common.has(name)) throw new NimforgeError("usage", "misplaced-option", "options come after the command", { fix: `write them after nim-build ${command.name()}` });
+    options[name] = root.getOptionValue(name);
+  }
+  return options;
 }
 
 export const optionsOf = (spec: CommandSpec): readonly OptionSpec[] => [...spec.options, ...commonOptions];
@@ -76,8 +95,8 @@ export function helpText(spec: CommandSpec): string {
     "Examples:",
     ...spec.examples.map((example) => `  ${example}`),
     ...others,
-    ...[...groups].flatMap(([group, options]) => ["", `${group}:`, ...options.map(({ flags, description }) => `  ${flags.padEnd(24)} ${description}`)]),
     "",
+    ...[...groups].flatMap(([group, options]) => [`${group}:`, ...options.map(({ flags, description }) => `  ${flags.padEnd(24)} ${description}`)]),
     `Exit codes: ${exitCodeLine}`,
     `Documentation: ${docsLink}`,
     "",

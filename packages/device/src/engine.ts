@@ -1,7 +1,16 @@
 /** Verified engines and the sessions that run their programs. Nothing here knows names or trust: that is the runtime's. */
 import { type DataRef, type EngineTable, readEngineTable } from "@nimforge/engine";
 import { type DType, NimforgeError, type Tensor, tensorFromBytes } from "@nimforge/tensor";
-import { addon, fromNative, type MemoryFigures, type NativeEngine, type NativeSession, native, type ProgramSignature, type StepTime } from "./native.js";
+import {
+  addon,
+  fromNative,
+  type MemoryFigures,
+  type NativeEngine,
+  type NativeSession,
+  native,
+  type ProgramSignature,
+  type StepTime,
+} from "./native.js";
 
 export interface OpenOptions {
   /** Also check the hashes of weights and assets (reads the whole file). */
@@ -58,9 +67,12 @@ export class DeviceEngine {
   createSession(options: SessionOptions = {}): DeviceSession {
     const { program = 0, threads = 0, profile = false } = options;
     if (!Number.isInteger(threads) || threads < 0 || threads > 1024)
-      throw new NimforgeError("usage", "threads", "threads must be a whole number from 1 to 1024", { found: String(threads) });
+      throw new NimforgeError("usage", "threads", "threads must be a whole number from 1 to 1024", {
+        found: String(threads),
+      });
     const signatures = this.programs();
-    const index = typeof program === "number" ? program : signatures.findIndex((candidate) => candidate.name === program);
+    const index =
+      typeof program === "number" ? program : signatures.findIndex((candidate) => candidate.name === program);
     const signature = signatures[index];
     if (signature === undefined)
       throw new NimforgeError("usage", "no-program", `the engine has no program ${JSON.stringify(program)}`, {
@@ -114,7 +126,9 @@ export class DeviceSession {
       signal?.addEventListener("abort", cancel, { once: true });
       return outputTensors(await running);
     } catch (error) {
-      throw signal?.aborted && (error as { code?: string }).code === "aborted" ? aborted(signal) : fromNative(error, this.file);
+      throw signal?.aborted && (error as { code?: string }).code === "aborted"
+        ? aborted(signal)
+        : fromNative(error, this.file);
     } finally {
       signal?.removeEventListener("abort", cancel);
       this.pending.delete(id);
@@ -162,7 +176,9 @@ function aborted(signal: AbortSignal): NimforgeError {
 function nativeTensors(inputs: readonly Tensor[]) {
   return inputs.map(({ dtype, shape, data }, i) => {
     if (!ArrayBuffer.isView(data))
-      throw new NimforgeError("usage", "input-type", `input ${i}: a program takes no strings`, { expected: "a typed array" });
+      throw new NimforgeError("usage", "input-type", `input ${i}: a program takes no strings`, {
+        expected: "a typed array",
+      });
     return { dtype, shape, data };
   });
 }

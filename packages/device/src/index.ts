@@ -1,7 +1,23 @@
 import { type AddonInfo, type ArenaItem, type ArenaPlan, addon, type CpuLevel, native } from "./native.js";
 
-export { createSession, DeviceEngine, DeviceSession, type OpenOptions, openEngine, type SessionOptions } from "./engine.js";
-export type { AddonInfo, ArenaItem, ArenaPlan, CpuLevel, MemoryFigures, ProgramSignature, StepTime, TensorSignature } from "./native.js";
+export {
+  createSession,
+  DeviceEngine,
+  DeviceSession,
+  type OpenOptions,
+  openEngine,
+  type SessionOptions,
+} from "./engine.js";
+export type {
+  AddonInfo,
+  ArenaItem,
+  ArenaPlan,
+  CpuLevel,
+  MemoryFigures,
+  ProgramSignature,
+  StepTime,
+  TensorSignature,
+} from "./native.js";
 
 /** Offsets for buffers with lifetimes: what sessions use. */
 export function planArena(items: readonly ArenaItem[], alignment = 64): ArenaPlan {

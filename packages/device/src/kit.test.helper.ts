@@ -6,7 +6,15 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { BufferSpec, EngineSpec, ExprSpec, ProgramSpec, StepSpec, TensorInfoSpec } from "@nimforge/engine";
 
-const imageFlags = ["-shared", "-fPIC", "-O1", "-nostdlib", "-ffreestanding", "-fvisibility=hidden", "-Wl,-z,noexecstack"];
+const imageFlags = [
+  "-shared",
+  "-fPIC",
+  "-O1",
+  "-nostdlib",
+  "-ffreestanding",
+  "-fvisibility=hidden",
+  "-Wl,-z,noexecstack",
+];
 const include = fileURLToPath(new URL("../../engine/schema", import.meta.url));
 
 /** The bytes of a shared object; `flags` are added to (or, with `only`, replace) those of CPU images. */
@@ -15,7 +23,11 @@ export function compileImage(source: string, flags: string[] = [], only = false)
   try {
     const [input, output] = [join(folder, "image.cpp"), join(folder, "image.so")];
     writeFileSync(input, source);
-    execFileSync("g++", [...(only ? ["-shared", "-fPIC"] : imageFlags), ...flags, `-I${include}`, input, "-o", output], { stdio: ["ignore", "ignore", "inherit"] });
+    execFileSync(
+      "g++",
+      [...(only ? ["-shared", "-fPIC"] : imageFlags), ...flags, `-I${include}`, input, "-o", output],
+      { stdio: "pipe" },
+    );
     return readFileSync(output);
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -113,13 +125,25 @@ export function addProgram(weights: Float32Array, range = { min: 0, max: 1 << 20
   const n = e.symbol(0);
   const bytes = e.mul(n, e.constant(4));
   const weightBytes = e.constant(weights.byteLength);
-  const float = (name: string, rest: Partial<BufferSpec> & { kind: BufferSpec["kind"] }): BufferSpec => ({ name, dtype: "float32", bytes, ...rest });
+  const float = (name: string, rest: Partial<BufferSpec> & { kind: BufferSpec["kind"] }): BufferSpec => ({
+    name,
+    dtype: "float32",
+    bytes,
+    ...rest,
+  });
   const info = (name: string, buffer: number): TensorInfoSpec => ({ name, dtype: "float32", shape: [n], buffer });
   const launch = (name: "add" | "twice", buffers: number[], dims: number[] = []): StepSpec => ({
     name,
     origin: [`/${name}`],
     launch: {
-      variants: [{ kernel: kernel(name), items: n, grain: e.constant(64), ...(name === "twice" ? { scratch: e.constant(64) } : {}) }],
+      variants: [
+        {
+          kernel: kernel(name),
+          items: n,
+          grain: e.constant(64),
+          ...(name === "twice" ? { scratch: e.constant(64) } : {}),
+        },
+      ],
       buffers,
       dims,
     },
@@ -130,7 +154,10 @@ export function addProgram(weights: Float32Array, range = { min: 0, max: 1 << 20
     float("sum", { kind: "arena", first: 0, last: 1 }),
     float("tripled", { kind: "arena", first: 1, last: 2 }),
     float("out", { kind: "output" }),
-    { ...float("c", { kind: "constant", data: new Uint8Array(weights.buffer, weights.byteOffset, weights.byteLength) }), bytes: weightBytes },
+    {
+      ...float("c", { kind: "constant", data: new Uint8Array(weights.buffer, weights.byteOffset, weights.byteLength) }),
+      bytes: weightBytes,
+    },
   ];
   return {
     name: "main",
@@ -139,7 +166,9 @@ export function addProgram(weights: Float32Array, range = { min: 0, max: 1 << 20
     outputs: [info("out", 4)],
     buffers,
     steps: [launch("add", [0, 1, 2]), launch("twice", [2, 3], [e.constant(3)]), launch("add", [3, 5, 4])],
-    assertions: [{ expr: e.add({ op: "le", a: n, b: e.constant(weights.length) }), message: "N is larger than the constant" }],
+    assertions: [
+      { expr: e.add({ op: "le", a: n, b: e.constant(weights.length) }), message: "N is larger than the constant" },
+    ],
     exprs: e.list,
   };
 }
@@ -172,13 +201,30 @@ export function nonZeroProgram(): ProgramSpec {
     ],
     steps: [
       { name: "hold", origin: [], host: { op: "copy@1", inputs: [0], outputs: [1], shapes: [[n], [n]] } },
-      { name: "find", origin: ["/NonZero"], host: { op: "NonZero@1", inputs: [1], outputs: [2], defines: [1], shapes: [[n], [one, k]] } },
+      {
+        name: "find",
+        origin: ["/NonZero"],
+        host: { op: "NonZero@1", inputs: [1], outputs: [2], defines: [1], shapes: [[n], [one, k]] },
+      },
       {
         name: "take",
         origin: ["/Gather"],
-        launch: { variants: [{ kernel: kernel("take"), items: k }], buffers: [1, 5, 3], dims: [n], faults: ['Gather "/Gather": index'] },
+        launch: {
+          variants: [{ kernel: kernel("take"), items: k }],
+          buffers: [1, 5, 3],
+          dims: [n],
+          faults: ['Gather "/Gather": index'],
+        },
       },
-      { name: "double", origin: [], launch: { variants: [{ kernel: kernel("twice"), items: k, scratch: e.constant(64) }], buffers: [3, 4], dims: [e.constant(2)] } },
+      {
+        name: "double",
+        origin: [],
+        launch: {
+          variants: [{ kernel: kernel("twice"), items: k, scratch: e.constant(64) }],
+          buffers: [3, 4],
+          dims: [e.constant(2)],
+        },
+      },
     ],
     assertions: [],
     exprs: e.list,
@@ -186,7 +232,12 @@ export function nonZeroProgram(): ProgramSpec {
 }
 
 /** `count` launches of one kernel on a one-element output; `work` is its dims[0]. */
-export function repeatProgram(name: "busy" | "nothing" | "broken", count: number, items: number, work = 0): ProgramSpec {
+export function repeatProgram(
+  name: "busy" | "nothing" | "broken",
+  count: number,
+  items: number,
+  work = 0,
+): ProgramSpec {
   const e = new Exprs();
   const one = e.constant(1);
   return {
@@ -198,7 +249,11 @@ export function repeatProgram(name: "busy" | "nothing" | "broken", count: number
     steps: Array.from({ length: count }, (_, i) => ({
       name: `${name}${i}`,
       origin: [`/${name}`],
-      launch: { variants: [{ kernel: kernel(name), items: e.constant(items) }], buffers: [0], dims: [e.constant(work)] },
+      launch: {
+        variants: [{ kernel: kernel(name), items: e.constant(items) }],
+        buffers: [0],
+        dims: [e.constant(work)],
+      },
     })),
     assertions: [],
     exprs: e.list,
@@ -227,7 +282,12 @@ export function takeProgram(): ProgramSpec {
       {
         name: "take",
         origin: ["/emb"],
-        launch: { variants: [{ kernel: kernel("take"), items: n }], buffers: [0, 1, 2], dims: [four], faults: ['Gather "/emb": index'] },
+        launch: {
+          variants: [{ kernel: kernel("take"), items: n }],
+          buffers: [0, 1, 2],
+          dims: [four],
+          faults: ['Gather "/emb": index'],
+        },
       },
     ],
     assertions: [],

@@ -168,7 +168,14 @@ export function fromNative(error: unknown, file?: string): unknown {
   if (!(error instanceof Error) || !("kind" in error)) return error;
   const { kind, code, expected, found, fix, node } = error as Error & Record<string, string | undefined>;
   if (kind === undefined || !(kind in exitCodes)) return error;
-  return new NimforgeError(kind as ErrorKind, code ?? kind, error.message, { file, node, expected, found, fix, cause: error });
+  return new NimforgeError(kind as ErrorKind, code ?? kind, error.message, {
+    file,
+    node,
+    expected,
+    found,
+    fix,
+    cause: error,
+  });
 }
 
 /** Runs `body`; the addon's errors leave it as NimforgeErrors. */

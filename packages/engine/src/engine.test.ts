@@ -7,14 +7,29 @@ import { dtypeNames } from "@nimforge/tensor";
 import { describe, expect, it } from "vitest";
 import { formatVersion, hashChunkBytes, sha256 } from "./format.js";
 import { BufferKind, DType, ExprOp } from "./generated/nimforge/engine.js";
-import { asStream, bufferKinds, type EngineSpec, engineBytes, exprOps, readEngineTable, writeEngine, writeEngineFile } from "./index.js";
+import {
+  asStream,
+  bufferKinds,
+  type EngineSpec,
+  engineBytes,
+  exprOps,
+  readEngineTable,
+  writeEngine,
+  writeEngineFile,
+} from "./index.js";
 
 /** Without a matcher's element-by-element report. */
 const same = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
 const weights = (length: number, seed: number) => Uint8Array.from({ length }, (_, i) => (i * seed + (i >> 8)) & 255);
 
 function example(): EngineSpec {
-  const constant = (name: string, data: Uint8Array) => ({ name, kind: "constant" as const, dtype: "uint8" as const, bytes: 0, data });
+  const constant = (name: string, data: Uint8Array) => ({
+    name,
+    kind: "constant" as const,
+    dtype: "uint8" as const,
+    bytes: 0,
+    data,
+  });
   return {
     name: "det \u{1F600}",
     targets: ["cpu-x86-64-v3"],
@@ -24,7 +39,10 @@ function example(): EngineSpec {
     programs: [
       {
         name: "main",
-        symbols: [{ name: "W", min: 32, max: 960, input: 0, axis: 3 }, { name: "K", min: 0, max: 2n ** 62n, step: 1 }],
+        symbols: [
+          { name: "W", min: 32, max: 960, input: 0, axis: 3 },
+          { name: "K", min: 0, max: 2n ** 62n, step: 1 },
+        ],
         exprs: [
           { op: "constant", value: 100 },
           { op: "symbol", a: 0 },
@@ -50,9 +68,28 @@ function example(): EngineSpec {
           {
             name: "conv+relu",
             origin: ["/conv", "/relu"],
-            launch: { variants: [{ guard: 2, kernel: 0, items: 1, grain: 0 }, { kernel: 0, scratch: 3 }], buffers: [0, 2], dims: [1, 3], faults: ["f"] },
+            launch: {
+              variants: [
+                { guard: 2, kernel: 0, items: 1, grain: 0 },
+                { kernel: 0, scratch: 3 },
+              ],
+              buffers: [0, 2],
+              dims: [1, 3],
+              faults: ["f"],
+            },
           },
-          { name: "nz", origin: [], host: { op: "NonZero@1", attributes: '{"a":1}', inputs: [2, -1], outputs: [1], defines: [1], shapes: [[1], [], [0]] } },
+          {
+            name: "nz",
+            origin: [],
+            host: {
+              op: "NonZero@1",
+              attributes: '{"a":1}',
+              inputs: [2, -1],
+              outputs: [1],
+              defines: [1],
+              shapes: [[1], [], [0]],
+            },
+          },
         ],
         assertions: [{ expr: 2, message: "W is too small" }],
       },
@@ -80,13 +117,20 @@ describe("the engine file", () => {
       const { data, ...rest } = original?.buffers[i] ?? {};
       const { data: place, ...readRest } = buffer;
       expect(readRest).toEqual(rest);
-      if (data instanceof Uint8Array && data.length > 0) expect(same(at(place ?? { segment: -1, offset: 0 }, data.length), data)).toBe(true);
+      if (data instanceof Uint8Array && data.length > 0)
+        expect(same(at(place ?? { segment: -1, offset: 0 }, data.length), data)).toBe(true);
       else expect(place).toBeUndefined();
     });
     expect({ ...program, buffers: [] }).toEqual({ ...original, buffers: [] });
     expect(program?.buffers[4]?.data).toEqual(program?.buffers[6]?.data);
     expect(program?.buffers[7]?.data).toEqual(program?.buffers[8]?.data);
-    expect({ ...read, programs: [], segments: [], images: [], assets: [] }).toEqual({ ...spec, programs: [], segments: [], images: [], assets: [] });
+    expect({ ...read, programs: [], segments: [], images: [], assets: [] }).toEqual({
+      ...spec,
+      programs: [],
+      segments: [],
+      images: [],
+      assets: [],
+    });
     expect(same(at(read.images[0]?.code ?? { segment: -1, offset: 0 }, 5000), weights(5000, 3))).toBe(true);
     expect(segments).toHaveLength(4); // code, licence, the large constant, the small ones together
     for (const segment of read.segments) expect(segment.offset % 4096).toBe(0);
@@ -106,7 +150,9 @@ describe("the engine file", () => {
       expect(writeEngineFile(file, example())).toBe(readFileSync(file).length);
       expect(same(readFileSync(file), engineBytes(example()))).toBe(true);
       expect(readdirSync(folder)).toEqual(["a.engine"]);
-      expect(() => writeEngineFile(join(folder, "none", "a.engine"), example())).toThrow(expect.objectContaining({ exitCode: 7 }));
+      expect(() => writeEngineFile(join(folder, "none", "a.engine"), example())).toThrow(
+        expect.objectContaining({ exitCode: 7 }),
+      );
     } finally {
       rmSync(folder, { recursive: true });
     }
@@ -126,7 +172,9 @@ describe("the engine file", () => {
     const segment = writeEngine(spec).segments.find((candidate) => candidate.data.length === length);
     expect(largest).toBe(hashChunkBytes);
     expect(Buffer.from(segment?.sha256 ?? []).toString("hex")).toBe(
-      [hashChunkBytes, hashChunkBytes, 10].map((size, i) => Buffer.from(sha256(new Uint8Array(size).fill(i + 1))).toString("hex")).join(""),
+      [hashChunkBytes, hashChunkBytes, 10]
+        .map((size, i) => Buffer.from(sha256(new Uint8Array(size).fill(i + 1))).toString("hex"))
+        .join(""),
     );
   });
 
@@ -140,7 +188,9 @@ describe("the engine file", () => {
 
 describe("the schema", () => {
   it("is what the generated code and the lists here were made from", () => {
-    execFileSync(process.execPath, [fileURLToPath(new URL("../scripts/generate.mjs", import.meta.url)), "--check"], { stdio: "pipe" });
+    execFileSync(process.execPath, [fileURLToPath(new URL("../scripts/generate.mjs", import.meta.url)), "--check"], {
+      stdio: "pipe",
+    });
     const names = (values: object) => Object.keys(values).filter((key) => Number.isNaN(Number(key)));
     expect(names(ExprOp)).toEqual([...exprOps]);
     expect(names(BufferKind)).toEqual([...bufferKinds]);

@@ -2,8 +2,18 @@
 import type { DType } from "@nimforge/tensor";
 import { ByteBuffer } from "flatbuffers";
 import * as fb from "./generated/nimforge/engine.js";
+import type {
+  BufferSpec,
+  ExprSpec,
+  HostOpSpec,
+  LaunchSpec,
+  ProgramSpec,
+  StepSpec,
+  SymbolSpec,
+  TensorInfoSpec,
+  VariantSpec,
+} from "./spec.js";
 import { bufferKinds, type DataRef, type EngineTable, exprOps } from "./spec.js";
-import type { BufferSpec, ExprSpec, HostOpSpec, LaunchSpec, ProgramSpec, StepSpec, SymbolSpec, TensorInfoSpec, VariantSpec } from "./spec.js";
 
 export function readEngineTable(table: Uint8Array): EngineTable {
   const engine = fb.Engine.getRootAsEngine(new ByteBuffer(table));
@@ -71,7 +81,12 @@ function readExpr(expr: fb.Expr): ExprSpec {
 }
 
 function readTensorInfo(info: fb.TensorInfo): TensorInfoSpec {
-  return { name: info.name() ?? "", dtype: dtypeName(info.dtype()), shape: [...(info.shapeArray() ?? [])], buffer: info.buffer() };
+  return {
+    name: info.name() ?? "",
+    dtype: dtypeName(info.dtype()),
+    shape: [...(info.shapeArray() ?? [])],
+    buffer: info.buffer(),
+  };
 }
 
 function readBuffer(buffer: fb.Buffer): BufferSpec<DataRef> {
@@ -104,7 +119,12 @@ function readLaunch(launch: fb.Launch): LaunchSpec {
 function readVariant(variant: fb.Variant): VariantSpec {
   return {
     kernel: variant.kernel(),
-    ...references({ guard: variant.guard(), items: variant.items(), grain: variant.grain(), scratch: variant.scratch() }),
+    ...references({
+      guard: variant.guard(),
+      items: variant.items(),
+      grain: variant.grain(),
+      scratch: variant.scratch(),
+    }),
   };
 }
 
@@ -124,7 +144,9 @@ const integer = (value: bigint): number | bigint => (Number.isSafeInteger(Number
 
 /** Leaves out the references that are -1. */
 function references<K extends string>(values: Record<K, number>): Partial<Record<K, number>> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => (value as number) >= 0)) as Partial<Record<K, number>>;
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => (value as number) >= 0)) as Partial<
+    Record<K, number>
+  >;
 }
 
 function list(length: number, at: (i: number) => string | null): string[] {

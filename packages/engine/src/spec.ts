@@ -20,8 +20,24 @@ export interface DataRef {
 }
 
 export const exprOps = [
-  "constant", "symbol", "add", "sub", "mul", "floordiv", "ceildiv", "mod", "min", "max",
-  "eq", "ne", "lt", "le", "and", "or", "not", "select",
+  "constant",
+  "symbol",
+  "add",
+  "sub",
+  "mul",
+  "floordiv",
+  "ceildiv",
+  "mod",
+  "min",
+  "max",
+  "eq",
+  "ne",
+  "lt",
+  "le",
+  "and",
+  "or",
+  "not",
+  "select",
 ] as const;
 export type ExprOpName = (typeof exprOps)[number];
 

@@ -48,7 +48,17 @@ export function encodeTable(engine: EngineSpec<DataRef>, segments: Segment[], of
   fb.Engine.finishEngineBuffer(
     b,
     fb.Engine.createEngine(
-      b, name, targets, precision, kernels, images, programs, segmentTables, assets, provenance, report,
+      b,
+      name,
+      targets,
+      precision,
+      kernels,
+      images,
+      programs,
+      segmentTables,
+      assets,
+      provenance,
+      report,
     ),
   );
   return b.asUint8Array();
@@ -60,8 +70,13 @@ function encodeProgram(b: Builder, program: ProgramSpec<DataRef>): Offset {
     b,
     program.symbols.map((symbol) =>
       fb.Symbol.createSymbol(
-        b, b.createSharedString(symbol.name), BigInt(symbol.min), BigInt(symbol.max),
-        symbol.input ?? -1, symbol.axis ?? -1, symbol.step ?? -1,
+        b,
+        b.createSharedString(symbol.name),
+        BigInt(symbol.min),
+        BigInt(symbol.max),
+        symbol.input ?? -1,
+        symbol.axis ?? -1,
+        symbol.step ?? -1,
       ),
     ),
   );
@@ -83,9 +98,17 @@ function encodeProgram(b: Builder, program: ProgramSpec<DataRef>): Offset {
     b,
     program.buffers.map((buffer) =>
       fb.Buffer.createBuffer(
-        b, b.createSharedString(buffer.name), fb.BufferKind[buffer.kind], fb.DType[buffer.dtype],
-        buffer.bytes, buffer.first ?? -1, buffer.last ?? -1,
-        buffer.data?.segment ?? -1, BigInt(buffer.data?.offset ?? 0), buffer.alias ?? -1, buffer.offset ?? -1,
+        b,
+        b.createSharedString(buffer.name),
+        fb.BufferKind[buffer.kind],
+        fb.DType[buffer.dtype],
+        buffer.bytes,
+        buffer.first ?? -1,
+        buffer.last ?? -1,
+        buffer.data?.segment ?? -1,
+        BigInt(buffer.data?.offset ?? 0),
+        buffer.alias ?? -1,
+        buffer.offset ?? -1,
       ),
     ),
   );
@@ -95,7 +118,9 @@ function encodeProgram(b: Builder, program: ProgramSpec<DataRef>): Offset {
   );
   const assertions = fb.Program.createAssertionsVector(
     b,
-    program.assertions.map((assertion) => fb.Assertion.createAssertion(b, assertion.expr, b.createSharedString(assertion.message))),
+    program.assertions.map((assertion) =>
+      fb.Assertion.createAssertion(b, assertion.expr, b.createSharedString(assertion.message)),
+    ),
   );
   fb.Program.startProgram(b);
   fb.Program.addName(b, name);
@@ -113,7 +138,10 @@ function encodeStep(b: Builder, step: StepSpec): Offset {
   const name = b.createSharedString(step.name);
   const launch = step.launch === undefined ? 0 : encodeLaunch(b, step.launch);
   const host = step.host === undefined ? 0 : encodeHostOp(b, step.host);
-  const origin = fb.Step.createOriginVector(b, step.origin.map((node) => b.createSharedString(node)));
+  const origin = fb.Step.createOriginVector(
+    b,
+    step.origin.map((node) => b.createSharedString(node)),
+  );
   fb.Step.startStep(b);
   fb.Step.addName(b, name);
   fb.Step.addLaunch(b, launch);
@@ -131,7 +159,10 @@ function encodeLaunch(b: Builder, launch: LaunchSpec): Offset {
   );
   const buffers = fb.Launch.createBuffersVector(b, launch.buffers);
   const dims = fb.Launch.createDimsVector(b, launch.dims);
-  const faults = fb.Launch.createFaultsVector(b, (launch.faults ?? []).map((fault) => b.createSharedString(fault)));
+  const faults = fb.Launch.createFaultsVector(
+    b,
+    (launch.faults ?? []).map((fault) => b.createSharedString(fault)),
+  );
   return fb.Launch.createLaunch(b, variants, buffers, dims, faults);
 }
 

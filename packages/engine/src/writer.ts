@@ -20,7 +20,11 @@ export interface EncodedEngine {
 export function writeEngine(spec: EngineSpec): EncodedEngine {
   const { engine, segments } = placeData(spec);
   // The table holds the offsets, which depend on its length; the length does not depend on the offsets.
-  const length = encodeTable(engine, segments, segments.map(() => 1)).length;
+  const length = encodeTable(
+    engine,
+    segments,
+    segments.map(() => 1),
+  ).length;
   const offsets: number[] = [];
   let end = headerBytes + length;
   for (const segment of segments) {

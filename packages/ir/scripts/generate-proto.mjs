@@ -11,18 +11,32 @@ import protobuf from "protobufjs";
 const folder = fileURLToPath(new URL("../src/import/onnx/", import.meta.url));
 const source = `${folder}onnx.proto`;
 const pbjs = createRequire(import.meta.url).resolve("protobufjs-cli/bin/pbjs");
-const flags = ["create", "verify", "convert", "delimited", "typeurl", "comments", "service"].map((name) => `--no-${name}`);
-const code = execFileSync(process.execPath, [pbjs, "-t", "static-module", "-w", "esm", "-r", "nimforge-onnx", "--force-long", ...flags, source], {
-  encoding: "utf8",
-  maxBuffer: 1 << 26,
-});
+const flags = ["create", "verify", "convert", "delimited", "typeurl", "comments", "service"].map(
+  (name) => `--no-${name}`,
+);
+const code = execFileSync(
+  process.execPath,
+  [pbjs, "-t", "static-module", "-w", "esm", "-r", "nimforge-onnx", "--force-long", ...flags, source],
+  {
+    encoding: "utf8",
+    maxBuffer: 1 << 26,
+  },
+);
 mkdirSync(`${folder}generated`, { recursive: true });
 const header = "// Written by scripts/generate-proto.mjs from onnx.proto; do not edit.\n";
 const body = code.replace(/^\/\*eslint.*\n/, "").replace("export const onnx =", "export const onnx: any =");
 writeFileSync(`${folder}generated/codec.ts`, `${header}// @ts-nocheck\n${body}`);
 
 const { root } = protobuf.parse(readFileSync(source, "utf8"));
-const scalars = { string: "string", bytes: "Uint8Array", int32: "number", float: "number", double: "number", int64: "Int64", uint64: "Int64" };
+const scalars = {
+  string: "string",
+  bytes: "Uint8Array",
+  int32: "number",
+  float: "number",
+  double: "number",
+  int64: "Int64",
+  uint64: "Int64",
+};
 const lines = [];
 function describe(type) {
   const prefix = type.parent instanceof protobuf.Type ? type.parent.name : "";

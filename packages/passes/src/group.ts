@@ -157,7 +157,7 @@ function walk(expr: Expr, scope: readonly LoopAxis[], visit: (expr: Expr, scope:
   const reduces: { part: Expr; scope: readonly LoopAxis[] }[] = [];
   const here = (part: Expr, around: readonly LoopAxis[]) => {
     visit(part, around);
-    if (part.kind === "reduce") reduces.push({ part: part.body, scope: [...around, ...part.axes] });
+    if (part.kind === "reduce") reduces.push({ part: part.body, scope: [...hoistedScope(part, around), ...part.axes] });
     else if (part.kind === "call") for (const arg of part.args) once(arg, around);
     else if (part.kind === "cast") once(part.arg, around);
     else if (part.kind === "load" || part.kind === "index")
@@ -173,6 +173,13 @@ function walk(expr: Expr, scope: readonly LoopAxis[], visit: (expr: Expr, scope:
   };
   once(expr, scope);
   for (const { part, scope: around } of reduces) walk(part, around, visit);
+}
+
+/** A reduction is computed outside of the loops that it does not depend on. */
+function hoistedScope(reduction: Expr, around: readonly LoopAxis[]): readonly LoopAxis[] {
+  const used = new Set<string>();
+  visitExprSymbols(reduction, (atom) => used.add(atom.key));
+  return around.filter((axis) => used.has(asSymbol(axis.variable)?.key ?? ""));
 }
 
 /** How many times the launch would compute elements of the value; a reduction is hoisted out of loops that it does not depend on. */

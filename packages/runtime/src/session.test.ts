@@ -11,7 +11,14 @@ function copyEngine(): EngineSpec {
   const program = (name: string): ProgramSpec => ({
     name,
     symbols: [{ name: "N", min: 1, max: 100, input: 0, axis: 0 }],
-    exprs: [{ op: "symbol", a: 0 }, { op: "constant", value: 2 }, { op: "mul", a: 1, b: 0 }, { op: "constant", value: 4 }, { op: "mul", a: 0, b: 3 }, { op: "mul", a: 2, b: 3 }],
+    exprs: [
+      { op: "symbol", a: 0 },
+      { op: "constant", value: 2 },
+      { op: "mul", a: 1, b: 0 },
+      { op: "constant", value: 4 },
+      { op: "mul", a: 0, b: 3 },
+      { op: "mul", a: 2, b: 3 },
+    ],
     inputs: [
       { name: "a", dtype: "float32", shape: [0], buffer: 0 },
       { name: "b", dtype: "int32", shape: [2], buffer: 1 },
@@ -32,7 +39,17 @@ function copyEngine(): EngineSpec {
     ],
     assertions: [],
   });
-  return { name: "copy", targets: [], precision: "fp32", kernels: [], images: [], programs: [program("main"), program("second")], assets: [], provenance: "{}", report: "{}" };
+  return {
+    name: "copy",
+    targets: [],
+    precision: "fp32",
+    kernels: [],
+    images: [],
+    programs: [program("main"), program("second")],
+    assets: [],
+    provenance: "{}",
+    report: "{}",
+  };
 }
 
 let folder: string;
@@ -85,12 +102,24 @@ describe("loadEngine", () => {
   });
 
   it("refuses what is not to be trusted, is not there, or has no such program", async () => {
-    await expect(loadEngine(file, { trust: "signed" })).rejects.toMatchObject({ exitCode: 8, code: "unsigned-engine", file });
+    await expect(loadEngine(file, { trust: "signed" })).rejects.toMatchObject({
+      exitCode: 8,
+      code: "unsigned-engine",
+      file,
+    });
     chmodSync(file, 0o666);
-    await expect(loadEngine(file)).rejects.toMatchObject({ exitCode: 8, code: "untrusted-engine", found: "a file with mode 666" });
+    await expect(loadEngine(file)).rejects.toMatchObject({
+      exitCode: 8,
+      code: "untrusted-engine",
+      found: "a file with mode 666",
+    });
     chmodSync(file, 0o600);
     await expect(loadEngine(join(folder, "none"))).rejects.toMatchObject({ exitCode: 2, code: "not-found" });
-    await expect(loadEngine(file, { program: "third" })).rejects.toMatchObject({ exitCode: 2, code: "no-program", expected: "main, second" });
+    await expect(loadEngine(file, { program: "third" })).rejects.toMatchObject({
+      exitCode: 2,
+      code: "no-program",
+      expected: "main, second",
+    });
     await expect(loadEngine(file, { threads: 0 })).rejects.toMatchObject({ exitCode: 2, code: "threads" });
   });
 });

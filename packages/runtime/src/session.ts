@@ -1,5 +1,12 @@
 /** Sessions by name: what users load and run. */
-import { type DeviceEngine, type DeviceSession, type MemoryFigures, openEngine, type ProgramSignature, type StepTime } from "@nimforge/device";
+import {
+  type DeviceEngine,
+  type DeviceSession,
+  type MemoryFigures,
+  openEngine,
+  type ProgramSignature,
+  type StepTime,
+} from "@nimforge/device";
 import { type DType, NimforgeError, type Tensor } from "@nimforge/tensor";
 import { requireTrusted, type Trust } from "./trust.js";
 
@@ -47,7 +54,9 @@ function sessionOf(engine: DeviceEngine, options: LoadOptions): Session {
   try {
     const { threads, program = 0, profile = false } = options;
     if (threads !== undefined && !(threads >= 1))
-      throw new NimforgeError("usage", "threads", "threads must be a whole number from 1 to 1024", { found: String(threads) });
+      throw new NimforgeError("usage", "threads", "threads must be a whole number from 1 to 1024", {
+        found: String(threads),
+      });
     const session = engine.createSession({ program, profile, ...(threads === undefined ? {} : { threads }) });
     return new Session(session, engine.file);
   } finally {

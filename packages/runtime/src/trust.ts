@@ -10,7 +10,7 @@ export function requireTrusted(path: string, trust: Trust): void {
   if (trust === "signed")
     throw new NimforgeError("signature", "unsigned-engine", "the engine carries no signature", {
       file: path,
-      fix: "load engines that you built yourself with trust: \"local\"",
+      fix: 'load engines that you built yourself with trust: "local"',
     });
   const status = statSync(path, { throwIfNoEntry: false });
   if (status === undefined)

@@ -6,7 +6,7 @@ import { bind, list, opt, range, shape } from "../values.js";
 
 export const modelOptions: readonly OptionSpec[] = [
   { flags: "--target <list>", description: "cpu (default), native, all, or names; see nim-build targets", group: "Target", parse: list },
-  { flags: "--precision <p>", description: `${precisions.join(", ")} (default fp32)`, group: "Target" },
+  { flags: "--precision <p>", description: `arithmetic: ${precisions.join(", ")} (default fp32)`, group: "Target" },
   { flags: "--shape <x=sizes>", description: "sizes of an input: 1,3,48,W or 1x3x48xW (repeat per input)", group: "Shapes", parse: shape },
   { flags: "--range <W=low..high>", description: "bounds of a symbol (repeat per symbol)", group: "Shapes", parse: range },
   { flags: "--opt <W=size>", description: "size to tune for; memory is reported for it", group: "Shapes", parse: opt },

@@ -41,6 +41,8 @@ export interface PrinterOptions {
   operand(load: LoadExpr): OperandAccess | { readonly text: string };
   /** Key of the loop variable that runs over the lanes; undefined: scalar code. */
   readonly vector?: string | undefined;
+  /** Name of the vector type; "V", a template parameter, when left out. */
+  readonly vectorType?: string;
   /** Expression text of the lane selector in vector mode. */
   readonly selector?: string;
   /** Numbers above this become arguments, so that kernels which differ only in sizes share their code. */
@@ -140,6 +142,14 @@ const literalOf = (dtype: DType, value: number | bigint): string => {
   return `((${type})${/[.e]/.test(text) ? text : `${text}.0`})`;
 };
 
+/** x² and √x, which need no pow. */
+function simplePower(expr: CallExpr, base: string): string | undefined {
+  const exponent = expr.op === "pow" ? expr.args[1] : undefined;
+  if (exponent?.kind !== "const") return undefined;
+  if (exponent.value === 2) return `(${base} * ${base})`;
+  return exponent.value === 1 ? base : undefined;
+}
+
 const infix: Partial<Record<string, string>> = { add: "+", sub: "-", mul: "*", div: "/", bitand: "&", bitor: "|", bitxor: "^" };
 const comparisons: Partial<Record<string, string>> = { eq: "==", ne: "!=", lt: "<", le: "<=", gt: ">", ge: ">=" };
 
@@ -149,19 +159,30 @@ export class Printer {
     readonly names: Names,
   ) {}
 
+  /** The name of the lanes' type at this place. */
+  get V(): string {
+    return this.options.vectorType ?? "V";
+  }
+
   /** The same printer in another mode. */
   with(changes: Partial<PrinterOptions>): Printer {
     return new Printer({ ...this.options, ...changes }, this.names);
   }
 
+  readonly #varying = new Map<Expr, boolean>();
+
   varies(expr: Expr): boolean {
     const { vector } = this.options;
     if (vector === undefined) return false;
-    let found = dependsOnVariable(expr, vector);
-    if (!found)
-      visitExpr(expr, (part) => {
-        found ||= part.kind === "load" && part.operand < 0;
-      });
+    let found = this.#varying.get(expr);
+    if (found === undefined) {
+      found = dependsOnVariable(expr, vector);
+      if (!found)
+        visitExpr(expr, (part) => {
+          found ||= part.kind === "load" && part.operand < 0;
+        });
+      this.#varying.set(expr, found);
+    }
     return found;
   }
 
@@ -177,20 +198,21 @@ export class Printer {
     return name;
   }
 
+  /** What does not vary over the lanes is the same scalar in every mode. */
   #key(expr: Expr): string {
-    return `${this.options.vector ?? ""}|${expr.key}`;
+    return `${this.varies(expr) ? this.options.vector : ""}|${expr.key}`;
   }
 
   #type(expr: Expr): string {
     if (!this.varies(expr)) return valueType(expr.dtype);
-    return expr.dtype === "bool" ? "nf::MaskOf<V>" : "V";
+    return expr.dtype === "bool" ? `nf::MaskOf<${this.V}>` : this.V;
   }
 
   /** As a vector, whatever it is. */
   vector(expr: Expr, scope: Scope): string {
     const text = this.expr(expr, scope);
     if (this.varies(expr)) return text;
-    return expr.dtype === "bool" ? `nf::mask_of<V>(${text})` : `nf::splat<V>(${text})`;
+    return expr.dtype === "bool" ? `nf::mask_of<${this.V}>(${text})` : `nf::splat<${this.V}>(${text})`;
   }
 
   #print(expr: Expr, scope: Scope): string {
@@ -203,7 +225,7 @@ export class Printer {
       case "load":
         return this.#load(expr, scope);
       case "cast":
-        if (varies) return `nf::select<V>(${this.expr(expr.arg, scope)}, nf::splat<V>(1), nf::splat<V>(0))`;
+        if (varies) return `nf::select<${this.V}>(${this.expr(expr.arg, scope)}, nf::splat<${this.V}>(1), nf::splat<${this.V}>(0))`;
         return this.#cast(expr.dtype, expr.arg, this.expr(expr.arg, scope), expr.saturate);
       case "call":
         if (expr.op === "select") return this.#select(expr, scope);
@@ -226,15 +248,15 @@ export class Printer {
     const affine = affineIn(offset, vector);
     if (!affine) throw internalError("a vector load is not affine");
     const at = `${access.pointer} + (${this.dim(offset, scope, access.name)})`;
-    if (affine.stride === 1) return `nf::ld<V>(${at}, ${selector})`;
-    return `nf::lds<V>(${at}, ${this.dim(affine.stride, scope)}, ${selector})`;
+    if (affine.stride === 1) return `nf::ld<${this.V}>(${at}, ${selector})`;
+    return `nf::lds<${this.V}>(${at}, ${this.dim(affine.stride, scope)}, ${selector})`;
   }
 
   /** Only the branch that is taken is evaluated, unless lanes differ. */
   #select(expr: CallExpr, scope: Scope): string {
     const [condition, yes, no] = expr.args as readonly [Expr, Expr, Expr];
     const test = this.expr(condition, scope);
-    if (this.varies(condition)) return `nf::select<V>(${test}, ${this.vector(yes, scope)}, ${this.vector(no, scope)})`;
+    if (this.varies(condition)) return `nf::select<${this.V}>(${test}, ${this.vector(yes, scope)}, ${this.vector(no, scope)})`;
     const varies = this.varies(expr);
     const left = new Scope(scope);
     const right = new Scope(scope);
@@ -248,16 +270,19 @@ export class Printer {
     const args = expr.args.map((arg) => this.vector(arg, scope));
     const [a, b] = args as unknown as readonly [string, string];
     const { op } = expr;
+    const power = simplePower(expr, a);
+    if (power !== undefined) return power;
     const operator = infix[op];
     if (operator) return `${a} ${operator} ${b}`;
     if (op === "neg") return `-${a}`;
-    if (op in comparisons) return `nf::${op}<V>(${a}, ${b})`;
+    if (op in comparisons) return `nf::${op}<${this.V}>(${a}, ${b})`;
     if (op === "and" || op === "or") return `nf::${op}_(${a}, ${b})`;
     if (op === "not") return `nf::not_(${a})`;
-    if (op === "isnan") return `nf::ne<V>(${a}, ${a})`;
-    if (op === "isinf") return `nf::eq<V>(nf::abs(${a}), nf::splat<V>(__builtin_inff()))`;
-    if (op === "sign") return `nf::sign<V>(${a})`;
-    return `nf::${op === "round" ? "round_even" : op}<V>(${args.join(", ")})`;
+    if (op === "isnan") return `nf::ne<${this.V}>(${a}, ${a})`;
+    if (op === "isinf") return `nf::eq<${this.V}>(nf::abs(${a}), nf::splat<${this.V}>(__builtin_inff()))`;
+    if (op === "sqrt") return `nf::sqrt(${a})`;
+    if (op === "sign") return `nf::sign<${this.V}>(${a})`;
+    return `nf::${op === "round" ? "round_even" : op}<${this.V}>(${args.join(", ")})`;
   }
 
   #scalarCall(expr: CallExpr, scope: Scope): string {
@@ -274,6 +299,8 @@ export class Printer {
     if (op === "isnan") return `(${a} != ${a})`;
     if (op === "isinf") return isFloat(operand) ? `(__builtin_fabs((double)${a}) == __builtin_inf())` : "false";
     if (isFloat(dtype)) {
+      const power = isSmallFloat(dtype) ? undefined : simplePower(expr, a);
+      if (power !== undefined) return power;
       const operator = infix[op];
       const exact = ["neg", "abs", "min", "max", "sign", "floor", "ceil", "round", "trunc"].includes(op);
       const type = valueType(dtype);
@@ -281,8 +308,8 @@ export class Printer {
         ? `(${a} ${operator} ${b})`
         : op === "neg"
           ? `(-${a})`
-          : op === "sign" || op === "mod" || op === "fmod"
-            ? `nf::${op}<${type}>(${args.join(", ")})`
+          : op === "sqrt"
+            ? `nf::sqrt(${a})`
             : `nf::${op === "round" ? "round_even" : op}<${type}>(${args.join(", ")})`;
       return isSmallFloat(dtype) && !exact ? this.#round(dtype, text) : text;
     }
@@ -388,7 +415,7 @@ export class Printer {
   /** Each lane has a total of its own. */
   #reduceLanes(expr: ReduceExpr, scope: Scope): string {
     const total = this.names.fresh("r");
-    scope.lines.push(`V ${total} = nf::splat<V>(${this.#identity(expr.monoid, "float32")});`);
+    scope.lines.push(`${this.V} ${total} = nf::splat<${this.V}>(${this.#identity(expr.monoid, "float32")});`);
     const inner = new Scope(scope);
     const opens = expr.axes.map((axis) => this.loop(axis, scope));
     const step = this.#accumulate(expr, total, expr.body, inner, true);
@@ -435,7 +462,7 @@ export class Printer {
     const limit = this.names.fresh("n");
     this.names.variables.set(key, variable);
     const full = new Scope(scope);
-    const vector = this.with({ vector: key, selector: "nf::All{}" });
+    const vector = this.with({ vector: key, selector: "nf::All{}", vectorType: "nf::F32" });
     const step = vector.#accumulate(expr, lanesTotal, expr.body, full, true);
     const tail = new Scope(scope);
     const scalar = this.with({ vector: undefined });
@@ -444,7 +471,7 @@ export class Printer {
       ...opens,
       `const NfInt ${limit} = ${this.dim(inner.extent, scope)};`,
       `NfInt ${variable} = 0;`,
-      `for (; ${variable} + nf::lanes<nf::F32> <= ${limit}; ${variable} += nf::lanes<nf::F32>) { typedef nf::F32 V;`,
+      `for (; ${variable} + nf::lanes<nf::F32> <= ${limit}; ${variable} += nf::lanes<nf::F32>) {`,
       ...full.lines,
       step,
       "}",

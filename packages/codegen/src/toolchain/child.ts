@@ -10,6 +10,7 @@ export interface ChildResult {
 }
 
 export interface ChildOptions {
+  /** Working folder, and the place of the program's own temporary files: a killed compiler leaves them. */
   cwd?: string;
   signal?: AbortSignal | undefined;
   /** Text for its standard input. */
@@ -44,7 +45,8 @@ export function runChild(command: string, args: readonly string[], options: Chil
   }
   return new Promise((resolve, reject) => {
     // LC_ALL: diagnostics are matched and shown, so they must not depend on the user's language.
-    const child = spawn(command, args, { cwd: options.cwd, detached: true, env: { ...process.env, LC_ALL: "C" }, stdio: ["pipe", "pipe", "pipe"] });
+    const env = { ...process.env, LC_ALL: "C", ...(options.cwd === undefined ? {} : { TMPDIR: options.cwd }) };
+    const child = spawn(command, args, { cwd: options.cwd, detached: true, env, stdio: ["pipe", "pipe", "pipe"] });
     const { pid } = child;
     if (pid !== undefined) running.add(pid);
     const output = { stdout: "", stderr: "" };

@@ -157,8 +157,8 @@ function compileError(file: SourceFile, diagnostics: string): NimforgeError {
   return internalError(`generated code does not compile${kernel ? ` (kernel ${kernel})` : ""}: ${firstLines(diagnostics)}`, { found: file.name });
 }
 
-/** The kernel whose definition begins last at or before a line, or instantiates at it. */
+/** The kernel whose definition begins last at or before a line. */
 function kernelAt(text: string, line: number): string | undefined {
   const before = text.split("\n").slice(0, line).join("\n");
-  return [...before.matchAll(/\bNF_KERNEL\s+int\s+(\w+)/g)].pop()?.[1];
+  return [...before.matchAll(/\bint\s+(\w+)\s*\(const NfLaunch\b/g)].pop()?.[1];
 }

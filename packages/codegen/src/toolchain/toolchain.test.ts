@@ -2,16 +2,16 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { cacheGc, cacheInfo, cachePlace, compileFlags, compileImage, cpuLevels, detectCompiler } from "./index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "toolchain-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const level = cpuLevels[0]!;
-const kernel = (name: string, body: string) => `#define NF_KERNEL extern "C" __attribute__((visibility("default")))
-NF_KERNEL int ${name}(const void*);
-NF_KERNEL int ${name}(const void*) { ${body} }
+const kernel = (name: string, body: string) => `struct NfLaunch;
+
+extern "C" __attribute__((visibility("default"))) int ${name}(const NfLaunch*) { ${body} }
 `;
 
 let count = 0;
@@ -94,7 +94,9 @@ describe("compileImage", () => {
   });
 
   it("stops the compiler and leaves nothing when the signal fires", async () => {
-    const before = readdirSync(tmpdir()).filter((name) => name.startsWith("nimforge-"));
+    const temporary = join(folder, "temporary");
+    mkdirSync(temporary);
+    vi.stubEnv("TMPDIR", temporary);
     const controller = new AbortController();
     // Endless for the preprocessor's purposes: 2^30 tokens.
     const doubling = Array.from({ length: 30 }, (_, i) => `#define A${i + 1} A${i} A${i}`).join("\n");
@@ -103,7 +105,8 @@ describe("compileImage", () => {
     const start = Date.now();
     await expect(building).rejects.toMatchObject({ name: "AbortError" });
     expect(Date.now() - start).toBeLessThan(5000);
-    expect(readdirSync(tmpdir()).filter((name) => name.startsWith("nimforge-") && !before.includes(name))).toEqual([]);
+    expect(readdirSync(temporary)).toEqual([]);
+    vi.unstubAllEnvs();
   });
 });
 

@@ -231,7 +231,7 @@ static void test_depthwise(Random& rnd) {
     ScalePro sp{x.p, scale.p, a.xn, a.xh, a.xw};
     for (int parts : {1, 3}) {
       a.o = parts == 1 ? o.p : o2.p;
-      launch(a.N * a.OH * ceil_to(a.OW, 16), parts, (size_t)(32 * a.KH * a.KW + 16 * ((C + 15) / 16 * 16) + 4 * a.KH * a.KW * C + 64), [&](const NfLaunch* l) { pro ? depthwise(l, a, sp, e) : depthwise(l, a, NoPro{}, e); });
+      launch(a.N * a.OH * ceil_to(a.OW, 16), parts, (size_t)(80 * a.KH * a.KW + 20 * ((C + 15) / 16 * 16) + 16 * a.KH * a.KW * C + 64), [&](const NfLaunch* l) { pro ? depthwise(l, a, sp, e) : depthwise(l, a, NoPro{}, e); });
     }
     check(!memcmp(o.p, o2.p, o.size * 4), name, "depends on the split into launches");
     check(o.guard_intact(), name, "wrote past the output");

@@ -102,11 +102,25 @@ class Printer {
       }
       case "cast":
         return castText(expr.dtype, expr.arg.dtype, this.expr(expr.arg, scope), expr.saturate);
-      case "call":
+      case "call": {
+        const compared = this.#compareIndices(expr, scope);
+        if (compared !== undefined) return compared;
         return expr.op === "select" ? this.#select(expr, scope) : callText(expr, expr.args.map((arg) => this.expr(arg, scope)));
+      }
       case "reduce":
         return this.#reduce(expr, scope);
     }
+  }
+
+  /** Indices are Numbers: comparing them needs no BigInt. */
+  #compareIndices(expr: CallExpr, scope: Scope): string | undefined {
+    const operator = expr.dtype === "bool" ? infix[expr.op] : undefined;
+    if (operator === undefined || expr.args.length !== 2) return undefined;
+    const texts = expr.args.map((arg) => {
+      if (arg.kind === "index") return this.dim(arg.dim, scope);
+      return arg.kind === "const" && arg.dtype === "int64" && Number.isSafeInteger(Number(arg.value)) ? `(${arg.value})` : undefined;
+    });
+    return texts.includes(undefined) ? undefined : `(${texts[0]} ${operator} ${texts[1]})`;
   }
 
   /** Only the branch that is taken is evaluated. */
@@ -212,7 +226,7 @@ function identity(monoid: "max" | "min", dtype: DType): string {
 
 /** Rounds a double to a float dtype. */
 function round(dtype: DType, text: string): string {
-  if (dtype === "float64") return text;
+  if (dtype === "float64") return `(${text})`;
   return dtype === "float32" ? `Math.fround(${text})` : `rt.round(${JSON.stringify(dtype)}, ${text})`;
 }
 

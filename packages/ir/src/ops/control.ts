@@ -60,7 +60,9 @@ const branch = opaqueOp("If", { inputs: [{ name: "cond", types: ["bool"] }, "cap
 /** A size of the value after the loop: it stays what it was where the body gives back the size it takes. */
 function carriedType(context: OpContext, first: ValueType, formal: ValueType, made: ValueType): ValueType {
   if (first.kind !== "tensor" || formal.kind !== "tensor" || made.kind !== "tensor") {
-    return commonType(context, first, made, "carried") ?? context.unsupported(`a carried value that is ${formatType(first)} and then ${formatType(made)}`);
+    // An optional that the body fills is no longer one.
+    const start = first.kind === "optional" && made.kind !== "optional" ? first.element : first;
+    return commonType(context, start, made, "carried") ?? context.unsupported(`a carried value that is ${formatType(first)} and then ${formatType(made)}`);
   }
   if (first.dtype !== made.dtype || first.shape.length !== made.shape.length)
     context.unsupported(`a carried value that is ${formatType(first)} and then ${formatType(made)}`);

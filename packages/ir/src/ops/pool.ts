@@ -89,8 +89,36 @@ function roiSample(y: Expr, x: Expr, height: Dim, width: Dim, load: (at: readonl
   return { inside: call("and", rows.inside, columns.inside), corners };
 }
 
-/** More sampling points than this in one bin of one axis are an error at run time. */
-const maxSamples = 1 << 20;
+/** The samples of one bin along one axis. */
+interface Sampling {
+  /** How many samples there are; what an average divides by. */
+  readonly count: Expr;
+  /** How many to try; those not `taken` are none. */
+  readonly trials: Dim;
+  readonly at: (k: Dim) => { position: Expr; taken: Expr };
+}
+
+/**
+ * `ratio` evenly spaced samples in [origin, origin + size), or ⌈size⌉ where ratio is 0. Those are more than ½ apart (or only one), and beyond [−1, extent]
+ * they are worth nothing, so that 2·extent + 4 trials from the first within reach suffice, however large the region.
+ */
+function sampling(origin: Expr, size: Expr, ratio: number, extent: Dim): Sampling {
+  const half = num(size, 0.5);
+  const count = ratio > 0 ? num(size, ratio) : call("max", call("ceil", size), num(size, 0));
+  const step = call("div", size, count);
+  const position = (k: Expr) => call("add", origin, call("mul", call("add", k, half), step));
+  if (ratio > 0) return { count, trials: ratio, at: (k) => ({ position: position(cast(size.dtype, index(k))), taken: constant("bool", true) }) };
+  const reached = call("sub", call("div", call("sub", num(size, -1), origin), step), half);
+  const first = call("max", call("floor", reached), num(size, 0));
+  return {
+    count,
+    trials: add(mul(2, extent), 4),
+    at: (k) => {
+      const own = call("add", first, cast(size.dtype, index(k)));
+      return { position: position(own), taken: call("lt", own, count) };
+    },
+  };
+}
 
 export const pool: readonly Op[] = [
   loopOp("MaxPool", { inputs: [typed("X", poolable)], attributes: { ...windowAttributes, storage_order: 0 } }, (context) => {
@@ -102,12 +130,15 @@ export const pool: readonly Op[] = [
     // Position in the whole tensor; storage_order 1 counts the spatial axes column-major.
     const indices = context.over(shape, (...at) => {
       const [n, c, ...o] = at as [Dim, Dim, ...Dim[]];
-      const best = indexBy(overWindow(context, "argmax", window, at, (x) => x, outside), productOf(axes.map((axis) => axis.kernel)));
-      const where = axes.map((axis, a) => {
-        const inner = productOf(axes.slice(a + 1).map(({ kernel }) => kernel));
-        const k = mod(floordiv(best, inner), axis.kernel);
-        return min(max(tap(axis, o[a] as Dim, k), 0), sub(axis.input, 1));
+      // One flat axis: the position of the largest counts the window's taps row-major.
+      const kernel = axes.map((axis) => axis.kernel);
+      const tapAt = (position: Dim) =>
+        axes.map((axis, a) => tap(axis, o[a] as Dim, mod(floordiv(position, productOf(kernel.slice(a + 1))), axis.kernel)));
+      const largest = reduceOver("argmax", [productOf(kernel)], (position) => {
+        const taps = tapAt(position);
+        return guarded(taps, spatial, () => context.load(0, [n, c, ...taps]), outside);
       });
+      const where = tapAt(indexBy(largest, productOf(kernel))).map((position, a) => min(max(position, 0), sub(spatial[a] as Dim, 1)));
       const order = context.int("storage_order") === 1 ? [...spatial.keys()].reverse() : [...spatial.keys()];
       const plane = linearize(order.map((a) => spatial[a] as Dim), order.map((a) => where[a] as Dim));
       return index(add(mul(add(mul(n, channels), c), productOf(spatial)), plane));
@@ -180,7 +211,7 @@ export const pool: readonly Op[] = [
     },
   ),
 
-  // Each bin averages (or takes the maximum of) a grid of bilinear samples; sampling_ratio 0 gives about one sample a pixel.
+  // Each bin averages (or takes the maximum of) a grid of bilinear samples; with sampling_ratio 0 the grid has about one sample a pixel.
   loopOp(
     "RoiAlign",
     {
@@ -201,35 +232,34 @@ export const pool: readonly Op[] = [
       const average = context.string("mode") === "avg";
       const bins = [context.int("output_height"), context.int("output_width")];
       const ratio = context.int("sampling_ratio");
+      if (ratio <= 0 && !average) context.unsupported("mode max with sampling_ratio 0", "set sampling_ratio");
       const dtype = context.dtype(0);
       const wide = computeType(dtype);
+      const real = (value: number) => constant(wide, value);
       return context.over([context.shape(1)[0] as Dim, channels, ...bins], (r, c, ...bin) => {
-        const sides = [1, 0].map((low, a) => {
+        const [rows, columns] = [1, 0].map((low, a) => {
           const corner = (k: number) =>
-            call("sub", call("mul", cast(wide, context.load(1, [r as Dim, k])), constant(wide, context.float("spatial_scale"))), constant(wide, halfPixel ? 0.5 : 0));
+            call("sub", call("mul", cast(wide, context.load(1, [r as Dim, k])), real(context.float("spatial_scale"))), real(halfPixel ? 0.5 : 0));
           const start = corner(low);
-          const raw = call("sub", corner(low + 2), start);
-          const extent = halfPixel ? raw : call("max", raw, constant(wide, 1));
-          const size = call("div", extent, constant(wide, bins[a] as number));
-          const adaptive = call("max", cast("int64", call("ceil", size)), constant("int64", 0n));
-          const samples: Dim = ratio > 0 ? ratio : indexBy(adaptive, maxSamples);
-          const position = (k: Dim) => {
-            const step = call("div", call("mul", call("add", cast(wide, index(k)), constant(wide, 0.5)), size), cast(wide, index(samples)));
-            return call("add", call("add", start, call("mul", cast(wide, index(bin[a] as Dim)), size)), step);
-          };
-          return { samples, position };
-        });
-        const [rows, columns] = sides as [(typeof sides)[0], (typeof sides)[0]];
+          const extent = call("sub", corner(low + 2), start);
+          const size = call("div", halfPixel ? extent : call("max", extent, real(1)), real(bins[a] as number));
+          const origin = call("add", start, call("mul", cast(wide, index(bin[a] as Dim)), size));
+          return sampling(origin, size, ratio, (a === 0 ? height : width) as Dim);
+        }) as [Sampling, Sampling];
         const image = indexBy(context.load(2, [r as Dim]), batch);
         const load = (at: readonly Dim[]) => cast(wide, context.load(0, [image, c as Dim, ...at]));
-        const total = reduceOver(average ? "sum" : "max", [rows.samples, columns.samples], (i, j) => {
-          const { inside, corners } = roiSample(rows.position(i), columns.position(j), height, width, load);
-          const value = corners.reduce((a, b) => call(average ? "add" : "max", a, b));
-          return call("select", inside, value, constant(wide, 0));
+        const nothing = average ? real(0) : lowest(wide);
+        const monoid = average ? "sum" : "max";
+        const total = reduceOver(monoid, [rows.trials], (i) => {
+          const y = rows.at(i);
+          const row = reduceOver(monoid, [columns.trials], (j) => {
+            const x = columns.at(j);
+            const { inside, corners } = roiSample(y.position, x.position, height, width, load);
+            return call("select", x.taken, call("select", inside, corners.reduce((p, q) => call(average ? "add" : "max", p, q)), real(0)), nothing);
+          });
+          return call("select", y.taken, row, nothing);
         });
-        if (!average) return cast(dtype, total);
-        const count = call("max", index(mul(rows.samples, columns.samples)), constant("int64", 1n));
-        return cast(dtype, call("div", total, cast(wide, count)));
+        return cast(dtype, average ? call("div", total, call("max", call("mul", rows.count, columns.count), real(1))) : total);
       });
     },
   ),

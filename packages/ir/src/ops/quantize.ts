@@ -63,9 +63,10 @@ export const quantize: readonly Op[] = [
       const precision = namedType(context, "precision") ?? (isFloat(scaleType) && dtypes[scaleType].bits >= 16 ? scaleType : "float32");
       const wide = computeType(precision);
       const place = parameterIndex(context, 1);
+      const zeroPlace = context.has(2) ? parameterIndex(context, 2) : place;
       return context.over(context.shape(0), (...at) => {
         const quotient = call("div", cast(precision, context.load(0, at)), cast(precision, context.load(1, place(at))));
-        const zero = context.has(2) ? context.load(2, place(at)) : constant(dtype, 0);
+        const zero = context.has(2) ? context.load(2, zeroPlace(at)) : constant(dtype, 0);
         // no zero point: nothing to add, and float types keep the sign of zero
         if (!context.has(2) && isFloat(dtype)) return cast(dtype, cast(wide, quotient), context.int("saturate") !== 0);
         return requantize(cast(wide, quotient), zero, context.int("saturate") !== 0);
@@ -83,11 +84,12 @@ export const quantize: readonly Op[] = [
       const dtype = namedType(context, "output_dtype") ?? context.dtype(1);
       const wide: DType = dtype === "float64" ? "float64" : "float32";
       const place = parameterIndex(context, 1);
+      const zeroPlace = context.has(2) ? parameterIndex(context, 2) : place;
       return context.over(context.shape(0), (...at) => {
         const x = context.load(0, at);
         // integers subtract exactly before they become floats
         const exact: DType = isFloat(x.dtype) ? wide : "int32";
-        const shifted = context.has(2) ? call("sub", cast(exact, x), cast(exact, context.load(2, place(at)))) : x;
+        const shifted = context.has(2) ? call("sub", cast(exact, x), cast(exact, context.load(2, zeroPlace(at)))) : x;
         return cast(dtype, call("mul", cast(wide, shifted), cast(wide, context.load(1, place(at)))));
       });
     },

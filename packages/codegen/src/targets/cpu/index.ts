@@ -13,6 +13,10 @@ const abi = fileURLToPath(new URL("../../../../engine/schema", import.meta.url))
 /** Kernels in one translation unit: few enough to share out among cores, enough to pay for the headers once. */
 const kernelsPerFile = 16;
 
+/** The rarer functions have a header of their own: it costs compile time. */
+const wide = /nf::(pow|sin|cos|tan|asin|acos|atan|sinh|cosh|asinh|acosh|atanh|exp2|log2)</;
+const mathHeaders = (source: string): string[] => ["scalars.hpp", ...(wide.test(source) ? ["vmath_wide.hpp"] : [])];
+
 function rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): GroupRules {
   return {
     matchAnchor,
@@ -33,10 +37,10 @@ export const cpuTargets: readonly Target[] = cpuLevels.map((level) => ({
   print(kernel, name, layoutOf) {
     if (kernel.anchor) {
       const printed = printTemplate(kernel, name, layoutOf);
-      return { ...printed, grain: 1, headers: ["scalars.hpp", ...printed.headers] };
+      return { ...printed, grain: 1, headers: [...mathHeaders(printed.source), ...printed.headers] };
     }
     const printed = printLoops(kernel, name, layoutOf);
-    return { ...printed, headers: ["scalars.hpp"], grain: max(1, floordiv(8192, max(1, printed.workPerItem))) };
+    return { ...printed, headers: mathHeaders(printed.source), grain: max(1, floordiv(8192, max(1, printed.workPerItem))) };
   },
   async compile(sources, { signal, cacheDir }) {
     const compiler = await detectCompiler();

@@ -4,8 +4,8 @@
  * Work items are the outer axes; the last two are loops inside an item, so an item is worth its index arithmetic. A reduction is computed as
  * soon as the loops that it depends on are open: once a row for softmax, per lane for pooling over channels-last memory.
  */
-import { asSymbol, ceildiv, type Dim, dependsOn, type Expr, type LoopAxis, type LoadExpr, mul, rewriteExpr, type SymbolAtom, type Value, visitExpr, visitExprSymbols, affineIn, loopVariable, equalDims, add } from "@nimforge/ir";
-import { type Kernel, type Layout, offsetOf, stridesOf } from "@nimforge/passes";
+import { asSymbol, ceildiv, type Dim, dependsOn, type Expr, type LoopAxis, type LoadExpr, mul, rewriteExpr, type SymbolAtom, type Value, visitExpr, visitExprSymbols, affineIn, loopVariable, equalDims, add, compareDims, max, min, neg, sub, substitute } from "@nimforge/ir";
+import { type Kernel, type Layout, offsetOf } from "@nimforge/passes";
 import { Arguments } from "../../cpp/arguments.js";
 import { Names, type OperandAccess, Printer, Scope, storageType, vectorizable } from "../../cpp/printer.js";
 
@@ -97,7 +97,6 @@ function mergeAxes(kernel: Kernel, layoutOf: LayoutOf, nest: { axes: Axis[]; bod
   return { axes, body, store };
 }
 
-import { substitute } from "@nimforge/ir";
 const rewriteStore = (store: Dim, symbol: (atom: SymbolAtom) => Dim | undefined): Dim => substitute(store, symbol);
 
 /** Reductions of the body outside of conditional branches, inner ones first. */
@@ -128,6 +127,40 @@ export function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: 
   });
 }
 
+/** More pieces than this are not worth their code. */
+const maxSegments = 12;
+
+/**
+ * The inner axis cut where comparisons of it with fixed bounds change (the parts of a Concat, the edges of a Pad): inside a piece they are known,
+ * so it needs no condition and vectorizes.
+ */
+function splitAt(body: Expr, inner: Axis): { low: Dim; high: Dim }[] {
+  const whole = [{ low: 0 as Dim, high: inner.extent }];
+  const points: Dim[] = [];
+  visitExpr(body, (part) => {
+    if (part.kind !== "call" || part.dtype !== "bool" || part.args.length !== 2) return;
+    const [a, b] = part.args.map((arg) => (arg.kind === "index" ? arg.dim : arg.kind === "const" && arg.dtype === "int64" ? Number(arg.value) : undefined));
+    const difference = a === undefined || b === undefined ? undefined : affineIn(sub(a, b), inner.key);
+    if (!difference || (difference.stride !== 1 && difference.stride !== -1)) return;
+    const { offset } = difference;
+    if (/@|data\(/.test(typeof offset === "number" ? "" : offset.key)) return;
+    const zero = difference.stride === 1 ? neg(offset) : offset; // where both sides are equal
+    const strict = part.op === "lt" || part.op === "ge" ? difference.stride === 1 : difference.stride === -1;
+    if (part.op === "eq" || part.op === "ne") points.push(zero, add(zero, 1));
+    else points.push(strict ? zero : add(zero, 1));
+  });
+  const inside = points.map((point) => min(max(point, 0), inner.extent));
+  const sorted: Dim[] = [0, inner.extent];
+  for (const point of inside) {
+    const order = sorted.map((other) => compareDims(point, other));
+    if (order.includes("equal")) continue;
+    if (order.includes(undefined)) return whole;
+    sorted.splice(order.filter((o) => o === "greater").length, 0, point);
+  }
+  if (sorted.length - 1 > maxSegments) return whole;
+  return sorted.slice(1).map((high, k) => ({ low: sorted[k] as Dim, high }));
+}
+
 /** Steps of the largest reduction with known extents. */
 function reductionWork(body: Expr): Dim {
   let work: Dim = 1;
@@ -144,7 +177,7 @@ export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): Pr
   const { axes, body, store } = loopNest(kernel, layoutOf);
   const printer = new Printer({ args, operand: operandAccess(kernel, layoutOf) }, names);
   const inner = axes[axes.length - 1];
-  const lanes = inner !== undefined && affineIn(store, inner.key)?.stride === 1 && vectorizable(body, inner.key, shapeOfLoad(kernel));
+  let lanes = false;
 
   const single = axes.length <= 1;
   const itemAxes = axes.length >= 3 ? axes.slice(0, -2) : axes.slice(0, -1);
@@ -189,39 +222,50 @@ export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): Pr
     hoist();
   }
 
-  const offset = (key?: string) => {
-    const text = printer.dim(store, scope);
-    flush();
-    return key === undefined ? text : text;
-  };
   if (!inner) {
     const value = printer.expr(body, scope);
+    const place = printer.dim(store, scope);
     flush();
-    lines.push(Printer.store(kernel.output.dtype, "out", offset(), value));
+    lines.push(Printer.store(kernel.output.dtype, "out", place, value));
   } else {
-    const variable = names.fresh("j");
-    names.variables.set(inner.key, variable);
-    const limit = printer.dim(inner.extent, scope);
-    flush();
     const from = single ? `item * ${chunk}LL` : "0";
-    const to = single ? `nf::int_min<NfInt>(${limit}, item * ${chunk}LL + ${chunk})` : limit;
-    const block = new Scope(scope);
-    if (lanes) {
-      const vector = printer.with({ vector: inner.key, selector: "m" });
-      const value = vector.vector(body, block);
-      lines.push(
-        `auto at = [&]<class V, class M>(NfInt ${variable}, M m) __attribute__((always_inline)) {`,
-        ...block.lines,
-        `nf::st(out + ${vector.dim(store, block)}, ${value}, m);`,
-        "};",
-        `NfInt j = ${from}; const NfInt end = ${to};`,
-        "for (; j + nf::lanes<nf::F32> <= end; j += nf::lanes<nf::F32>) at.template operator()<nf::F32, nf::All>(j, nf::All{});",
-        "if (j < end) at.template operator()<nf::F32, nf::Some>(j, nf::Some(end - j));",
-      );
-    } else {
-      const value = printer.expr(body, block);
-      const stored = Printer.store(kernel.output.dtype, "out", printer.dim(store, block), value);
-      lines.push(`for (NfInt ${variable} = ${from}, end = ${to}; ${variable} < end; ++${variable}) {`, ...block.lines, stored, "}");
+    const extent = printer.dim(inner.extent, scope);
+    const to = single ? `nf::int_min<NfInt>(${extent}, item * ${chunk}LL + ${chunk})` : extent;
+    flush();
+    const segments = splitAt(body, inner);
+    for (const { low, high } of segments) {
+      const whole = segments.length === 1;
+      const local = whole ? inner.variable : loopVariable(sub(high, low));
+      const symbol = (atom: SymbolAtom) => (atom.key === inner.key ? add(local, low) : undefined);
+      const part = whole ? body : rewriteExpr(body, { symbol });
+      const place = whole ? store : substitute(store, symbol);
+      const key = asSymbol(local)?.key ?? "@none";
+      const variable = names.fresh("j");
+      names.variables.set(key, variable);
+      const lowText = whole ? "0" : printer.dim(low, scope);
+      const start = whole ? from : `nf::int_max<NfInt>(${from}, ${lowText}) - ${lowText}`;
+      const end = whole ? to : `nf::int_min<NfInt>(${to}, ${printer.dim(high, scope)}) - ${lowText}`;
+      flush();
+      const block = new Scope(scope);
+      if (affineIn(place, key)?.stride === 1 && vectorizable(part, key, shapeOfLoad(kernel))) {
+        lanes = true;
+        const vector = printer.with({ vector: key, selector: "m" });
+        const value = vector.vector(part, block);
+        const stored = `nf::st(out + ${vector.dim(place, block)}, ${value}, m);`;
+        lines.push(
+          `{ auto at = [&]<class V, class M>(NfInt ${variable}, M m) __attribute__((always_inline)) {`,
+          ...block.lines,
+          stored,
+          "};",
+          `NfInt j = ${start}; const NfInt end = ${end};`,
+          "for (; j + nf::lanes<nf::F32> <= end; j += nf::lanes<nf::F32>) at.template operator()<nf::F32, nf::All>(j, nf::All{});",
+          "if (j < end) at.template operator()<nf::F32, nf::Some>(j, nf::Some(end - j)); }",
+        );
+      } else {
+        const value = printer.expr(part, block);
+        const stored = Printer.store(kernel.output.dtype, "out", printer.dim(place, block), value);
+        lines.push(`for (NfInt ${variable} = ${start}, end = ${end}; ${variable} < end; ++${variable}) {`, ...block.lines, stored, "}");
+      }
     }
   }
   const source = [
@@ -237,5 +281,3 @@ export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): Pr
   const workPerItem = mul(single ? chunk : 1, ...inside, reductionWork(body));
   return { source, args, items, scratch: 0, kind: lanes ? "loops (vector)" : "loops", workPerItem };
 }
-
-export { add, stridesOf };

@@ -157,7 +157,7 @@ const depthwise: Template = {
     return {
       dims: [N, H, W, channels!, OH, OW, ...k, ...strides, ...dilations, ...begin, ...pixelStrides(access.strides), ...pixelStrides(site.outputStrides)],
       items: mul(N, OH, ceildiv(OW, 16)),
-      scratch: 8 * k[0] * k[1],
+      scratch: 80 * k[0] * k[1] + 20 * Math.ceil(channels! / 16) * 16 + 16 * k[0] * k[1] * channels! + 64,
       headers: ["depthwise.hpp"],
       call: `nf::depthwise(L, nf::depthwise_args(d, ${source(site, access)}, ${site.pointer(weights)}, out), nf::NoPro{}, epi)`,
     };

@@ -17,7 +17,7 @@ import { tensorType, type ValueType } from "../../types.js";
 import { Scope } from "./scope.js";
 import { capturesOf, subgraphsOf, usesOf } from "./sort.js";
 import type { SourceAttribute, SourceGraph, SourceNode, SourceType, TensorSource } from "./source.js";
-import { conversionFor, type ConversionContext, convertNode } from "./versions.js";
+import { type ConversionContext, convertNode, newestName } from "./versions.js";
 
 /** A subgraph records what must hold for itself, and shares the names of run-time sizes with the graph around it. */
 class SubgraphContext extends Context {
@@ -47,9 +47,7 @@ export function checkSupported(nodes: readonly SourceNode[], lookup: OpLookup, f
   const missing: SourceNode[] = [];
   const check = (node: SourceNode) => {
     for (const graph of subgraphsOf(node)) graph.nodes.forEach(check);
-    const conversion = conversionFor(node.domain, node.op, node.version);
-    const renamed = conversion?.into?.some((op) => lookup("", op)) ?? false;
-    if (!isConstant(node) && !renamed && !lookup(node.domain, node.op)) missing.push(node);
+    if (!isConstant(node) && !lookup(node.domain, newestName(node.domain, node.op, node.version))) missing.push(node);
   };
   nodes.forEach(check);
   const [first] = missing;
@@ -58,10 +56,15 @@ export function checkSupported(nodes: readonly SourceNode[], lookup: OpLookup, f
   const kinds = [...new Set(missing.map(label))];
   const listed = missing.slice(0, 20).map((node) => `${JSON.stringify(node.name)}: ${label(node)}`);
   if (missing.length > listed.length) listed.push(`and ${missing.length - listed.length} more`);
-  throw new NimforgeError("unsupported", "unsupported-op", `operator${kinds.length > 1 ? "s" : ""} not supported: ${kinds.join(", ")}`, {
-    ...placeOf(first, file),
-    found: listed.join("; "),
-  });
+  throw new NimforgeError(
+    "unsupported",
+    "unsupported-op",
+    `operator${kinds.length > 1 ? "s" : ""} not supported: ${kinds.join(", ")}`,
+    {
+      ...placeOf(first, file),
+      found: listed.join("; "),
+    },
+  );
 }
 
 const isConstant = (node: SourceNode) => node.op === "Constant" && node.domain === "";
@@ -114,18 +117,24 @@ export class Builder {
     const inputs = node.inputs.map((name) => (name === "" ? undefined : scope.get(name)));
     const attributes: Record<string, Attribute> = {};
     for (const [name, attribute] of node.attributes)
-      if (attribute.kind !== "graph" && attribute.kind !== "graphs") attributes[checkedName(op, name, attribute)] = attributeValue(attribute);
+      if (attribute.kind !== "graph" && attribute.kind !== "graphs")
+        attributes[checkedName(op, name, attribute)] = attributeValue(attribute);
     const graphs = [...node.attributes].filter(([, { kind }]) => kind === "graph" || kind === "graphs");
     if (graphs.length > 0) this.attachSubgraphs(node, op, graphs, inputs, attributes);
     let count = node.outputs.length;
     while (count > 1 && node.outputs[count - 1] === "") count--;
     const usedOutputs = node.outputs.slice(0, count).map((name) => name !== "" && scope.used.has(name));
-    const values = scope.context.applyOp(op, inputs, attributes, { name: node.name, outputs: Math.max(1, count), usedOutputs });
+    const values = scope.context.applyOp(op, inputs, attributes, {
+      name: node.name,
+      outputs: Math.max(1, count),
+      usedOutputs,
+    });
     node.outputs.forEach((name, k) => {
       const value = values[k];
       if (name === "") return;
       if (value) scope.define(name, value);
-      else if (scope.used.has(name)) throw malformed(`the operator has no output ${k}`, { expected: `at most ${values.length} outputs` });
+      else if (scope.used.has(name))
+        throw malformed(`the operator has no output ${k}`, { expected: `at most ${values.length} outputs` });
     });
   }
 
@@ -143,12 +152,22 @@ export class Builder {
       return [checkedName(op, name), value as SourceGraph] as const;
     });
     const names = new Set(sources.flatMap(([, graph]) => [...capturesOf(graph)]));
-    const captures = [...names].map((name) => ({ name, value: scope.get(name) })).filter(({ value }) => copied(value) === undefined);
+    const captures = [...names]
+      .map((name) => ({ name, value: scope.get(name) }))
+      .filter(({ value }) => copied(value) === undefined);
     while (inputs.length < minimumInputs(node)) inputs.push(undefined);
-    const built = sources.map(([name, graph]) => [name, this.subgraph(graph, formalTypes(node, inputs, graph, scope.context), captures)] as const);
+    const built = sources.map(
+      ([name, graph]) =>
+        [name, this.subgraph(graph, formalTypes(node, inputs, graph, scope.context), captures)] as const,
+    );
     for (const [name, graph] of built) attributes[name] = graph;
     if (Object.hasOwn(op.attributes, "captures")) attributes["captures"] = captures.length;
-    else if (captures.length > 0) throw new NimforgeError("unsupported", "subgraph", `subgraphs of ${op.name} that use outer values are not supported`);
+    else if (captures.length > 0)
+      throw new NimforgeError(
+        "unsupported",
+        "subgraph",
+        `subgraphs of ${op.name} that use outer values are not supported`,
+      );
     inputs.push(...captures.map(({ value }) => value));
   }
 
@@ -185,21 +204,29 @@ export class Builder {
     new Builder(inner, this.file).build(nodes);
     node.outputs.forEach((output, k) => {
       if (output === "") return;
-      if (outputs[k] === undefined) throw malformed("the branch has fewer outputs than the If", { expected: String(node.outputs.length), found: String(outputs.length) });
+      if (outputs[k] === undefined)
+        throw malformed("the branch has fewer outputs than the If", {
+          expected: String(node.outputs.length),
+          found: String(outputs.length),
+        });
       this.scope.define(output, inner.get(outputs[k]));
     });
     return true;
   }
 
   /**
-   * A closed graph whose first inputs have the given types. Loop-carried types are widened, a size that changes becoming a run-time
-   * size, until the body gives back what it takes.
+   * A closed graph whose first inputs have the given types. A loop-carried size that the body changes becomes a run-time size, until
+   * the body gives back what it takes everywhere else. Each round opens a size, so this ends.
    */
   private subgraph(source: SourceGraph, formals: Formals, captures: readonly { name: string; value: Value }[]): Graph {
     let { types } = formals;
     if (types.length !== source.inputs.length)
-      throw malformed(`subgraph "${source.name}" has the wrong number of inputs`, { expected: String(types.length), found: String(source.inputs.length) });
-    for (let round = 0; ; round++) {
+      throw malformed(`subgraph "${source.name}" has the wrong number of inputs`, {
+        expected: String(types.length),
+        found: String(source.inputs.length),
+      });
+    const open = new Set<string>();
+    for (;;) {
       const context = new SubgraphContext(this.scope.context);
       const outputs = source.outputs.map(({ name }) => name);
       const { nodes, used } = neededNodes(source, outputs);
@@ -212,10 +239,14 @@ export class Builder {
         if (constant) scope.define(name, context.constant(constant));
       }
       new Builder(scope, this.file).build(nodes);
-      const graph = new Graph(context, inputs, outputs.map((name) => ({ name, value: scope.get(name) })), source.name);
-      const widened = widen(types, formals, graph, context);
+      const graph = new Graph(
+        context,
+        inputs,
+        outputs.map((name) => ({ name, value: scope.get(name) })),
+        source.name,
+      );
+      const widened = widen(types, formals, graph, open);
       if (!widened) return graph;
-      if (round > 8) throw new NimforgeError("unsupported", "loop-shape", `the shapes carried by "${source.name}" do not settle`);
       types = widened;
     }
   }
@@ -228,7 +259,12 @@ interface Formals {
 }
 
 /** The types of a subgraph's own inputs: given by the node's inputs in control flow, declared elsewhere. */
-function formalTypes(node: SourceNode, inputs: readonly (Value | undefined)[], body: SourceGraph, context: Context): Formals {
+function formalTypes(
+  node: SourceNode,
+  inputs: readonly (Value | undefined)[],
+  body: SourceGraph,
+  context: Context,
+): Formals {
   const typeOf = (k: number): ValueType => inputs[k]?.type ?? fail(`input ${k} is missing`);
   const fail = (fault: string): never => {
     throw malformed(fault);
@@ -243,10 +279,15 @@ function formalTypes(node: SourceNode, inputs: readonly (Value | undefined)[], b
         const declared = body.inputs[k]?.type;
         return tensorType(dtype, declared?.kind === "tensor" && declared.shape?.length === 1 ? [1] : []);
       };
-      return { types: [flag("int64", 0), flag("bool", 1), ...carried], carried: new Map(carried.map((_, k) => [k + 2, k + 1])) };
+      return {
+        types: [flag("int64", 0), flag("bool", 1), ...carried],
+        carried: new Map(carried.map((_, k) => [k + 2, k + 1])),
+      };
     }
     case "Scan": {
-      const scanned = Number(node.attributes.get("num_scan_inputs")?.value ?? fail("attribute num_scan_inputs is missing"));
+      const scanned = Number(
+        node.attributes.get("num_scan_inputs")?.value ?? fail("attribute num_scan_inputs is missing"),
+      );
       const states = inputs.length - scanned;
       if (!Number.isInteger(scanned) || scanned < 1 || states < 0) fail("num_scan_inputs does not fit the inputs");
       const axes = (node.attributes.get("scan_input_axes")?.value ?? []) as readonly number[];
@@ -256,7 +297,10 @@ function formalTypes(node: SourceNode, inputs: readonly (Value | undefined)[], b
         const axis = Number(axes[k - states] ?? 0);
         const at = axis < 0 ? axis + type.shape.length : axis;
         if (at < 0 || at >= type.shape.length) fail("scan_input_axes is out of range");
-        return tensorType(type.dtype, type.shape.filter((_, position) => position !== at));
+        return tensorType(
+          type.dtype,
+          type.shape.filter((_, position) => position !== at),
+        );
       });
       return { types, carried: new Map(types.slice(0, states).map((_, k) => [k, k])) };
     }
@@ -270,33 +314,51 @@ function formalTypes(node: SourceNode, inputs: readonly (Value | undefined)[], b
 /** Names of sizes in a subgraph are its own, so each open size is new. */
 function declaredType(name: string, type: SourceType | undefined, context: Context): ValueType {
   if (type?.kind !== "tensor" || !type.shape)
-    throw new NimforgeError("unsupported", "subgraph", `subgraph input ${JSON.stringify(name)} has no declared tensor type`);
-  return tensorType(type.dtype, type.shape.map((dim, axis) => (typeof dim === "number" ? dim : context.freshSymbol(`${name}.${axis}`))));
+    throw new NimforgeError(
+      "unsupported",
+      "subgraph",
+      `subgraph input ${JSON.stringify(name)} has no declared tensor type`,
+    );
+  return tensorType(
+    type.dtype,
+    type.shape.map((dim, axis) => (typeof dim === "number" ? dim : context.freshSymbol(`${name}.${axis}`))),
+  );
 }
 
 const elementType = (type: ValueType): ValueType => (type.kind === "sequence" ? type.element : type);
 /** Positions that captures must not take. */
 const minimumInputs = (node: SourceNode): number => (node.op === "Loop" ? 2 : 0);
 
-/** Formal types that also admit what the body carries over, or undefined where they already do. */
-function widen(types: readonly ValueType[], formals: Formals, graph: Graph, context: Context): ValueType[] | undefined {
+/** Formal types that also admit what the body carries over, or undefined where they already do. `open` are the sizes that take any value. */
+function widen(
+  types: readonly ValueType[],
+  formals: Formals,
+  graph: Graph,
+  open: Set<string>,
+): ValueType[] | undefined {
   let changed = false;
   const next = types.map((type, k) => {
     const position = formals.carried.get(k);
     const made = position === undefined ? undefined : graph.outputs[position]?.value.type;
-    if (position !== undefined && !made) throw malformed(`subgraph "${graph.name}" does not give back carried value ${k}`);
+    if (position !== undefined && !made)
+      throw malformed(`subgraph "${graph.name}" does not give back carried value ${k}`);
     if (!made || type.kind !== "tensor" || made.kind !== "tensor") return type;
     if (made.dtype !== type.dtype)
-      throw malformed(`carried value ${k} of "${graph.name}" changes its element type`, { expected: type.dtype, found: made.dtype });
+      throw malformed(`carried value ${k} of "${graph.name}" changes its element type`, {
+        expected: type.dtype,
+        found: made.dtype,
+      });
     if (made.shape.length !== type.shape.length)
       throw new NimforgeError("unsupported", "loop-shape", `carried value ${k} of "${graph.name}" changes its rank`, {
         expected: String(type.shape.length),
         found: String(made.shape.length),
       });
     const shape = type.shape.map((size, axis) => {
-      if (equalDims(size, made.shape[axis] as Dim)) return size;
+      const id = `carried${k}.${axis}`;
+      if (open.has(id) || equalDims(size, made.shape[axis] as Dim)) return size;
+      open.add(id);
       changed = true;
-      return context.freshSymbol(`${graph.name || "loop"}.carried${k}.${axis}`);
+      return graph.context.freshSymbol(`${graph.name || "loop"}.${id}`);
     });
     return tensorType(type.dtype, shape);
   });
@@ -314,7 +376,8 @@ function copied(value: Value) {
 
 /** The tensor of a Constant node, in any of its spellings. */
 export function constantOf(node: SourceNode): TensorSource {
-  if (node.attributes.size !== 1) throw malformed("a Constant must have exactly one attribute", { found: String(node.attributes.size) });
+  if (node.attributes.size !== 1)
+    throw malformed("a Constant must have exactly one attribute", { found: String(node.attributes.size) });
   const [[name, { kind, value }]] = [...node.attributes] as [[string, SourceAttribute]];
   const make = (dtype: DType, shape: readonly number[], data: readonly (number | bigint | string)[]): TensorSource => {
     const made = tensor(dtype, shape, data);
@@ -360,7 +423,8 @@ const family = (kind: string): string => (kind === "float" ? "int" : kind === "f
 function attributeValue({ kind, value }: SourceAttribute): Attribute {
   if (kind === "tensor") return (value as TensorSource).read();
   if (kind === "tensors") return (value as readonly TensorSource[]).map((item) => item.read());
-  if (kind === "type" || kind === "types") throw new NimforgeError("unsupported", "type-attribute", "attributes that hold types are not supported");
+  if (kind === "type" || kind === "types")
+    throw new NimforgeError("unsupported", "type-attribute", "attributes that hold types are not supported");
   return value as Attribute;
 }
 

@@ -39,17 +39,24 @@ export const newestIrVersion = 14;
 export function decodeModel(proto: ModelProto, context: TensorContext): SourceModel {
   const decoder = new Decoder(context);
   const irVersion = Number(toInteger(proto.irVersion));
-  if (!proto.graph) throw decoder.bad("no-graph", "the file holds no graph: it is not an ONNX model", { expected: "a ModelProto with a graph" });
+  if (!proto.graph)
+    throw decoder.bad("no-graph", "the file holds no graph: it is not an ONNX model", {
+      expected: "a ModelProto with a graph",
+    });
   if (irVersion > newestIrVersion)
     decoder.warnings.push(`IR version ${irVersion} is newer than ${newestIrVersion}; fields that it added are ignored`);
   if (proto.trainingInfo.length > 0) decoder.warnings.push("training information is ignored");
   // Opset imports came with IR version 3; before it there was one opset.
-  const opsets = proto.opsetImport.length === 0 && irVersion > 0 && irVersion < 3 ? new Map([["", 1]]) : decoder.opsets(proto.opsetImport, "the model");
+  const opsets =
+    proto.opsetImport.length === 0 && irVersion > 0 && irVersion < 3
+      ? new Map([["", 1]])
+      : decoder.opsets(proto.opsetImport, "the model");
   const functions = proto.functions.map((item) => decoder.function(item));
   const seen = new Set<string>();
   for (const { domain, name, overload } of functions) {
     const id = JSON.stringify([domain, name, overload]);
-    if (seen.has(id)) throw decoder.bad("duplicate-function", `function "${name}" is defined twice`, { op: name, domain });
+    if (seen.has(id))
+      throw decoder.bad("duplicate-function", `function "${name}" is defined twice`, { op: name, domain });
     seen.add(id);
   }
   const graph = decoder.graph(proto.graph, opsets, new Set());
@@ -85,20 +92,33 @@ class Decoder {
       const version = Number(toInteger(entry.version));
       const known = opsets.get(domain);
       if (known !== undefined && known !== version)
-        throw this.bad("opset-import", `${owner} imports two versions of domain "${domain || "ai.onnx"}"`, { found: `${known} and ${version}` });
-      if (version < 1) throw this.bad("opset-import", `${owner} imports an opset that does not exist`, { expected: "at least 1", found: String(version) });
-      if (domain === "" && version > supportedOpsets.newest)
-        throw new NimforgeError("unsupported", "opset-version", `${owner} uses an opset newer than this version knows`, {
-          file: this.context.file,
-          opset: version,
-          expected: `${supportedOpsets.oldest} to ${supportedOpsets.newest}`,
-          found: String(version),
-          fix: `export the model with opset ${supportedOpsets.newest} or older`,
+        throw this.bad("opset-import", `${owner} imports two versions of domain "${domain || "ai.onnx"}"`, {
+          found: `${known} and ${version}`,
         });
+      if (version < 1)
+        throw this.bad("opset-import", `${owner} imports an opset that does not exist`, {
+          expected: "at least 1",
+          found: String(version),
+        });
+      if (domain === "" && version > supportedOpsets.newest)
+        throw new NimforgeError(
+          "unsupported",
+          "opset-version",
+          `${owner} uses an opset newer than this version knows`,
+          {
+            file: this.context.file,
+            opset: version,
+            expected: `${supportedOpsets.oldest} to ${supportedOpsets.newest}`,
+            found: String(version),
+            fix: `export the model with opset ${supportedOpsets.newest} or older`,
+          },
+        );
       opsets.set(domain, version);
     }
     if (opsets.size === 0)
-      throw this.bad("opset-import", `${owner} names no opset, so its operators have no meaning`, { expected: "an opset_import of ai.onnx" });
+      throw this.bad("opset-import", `${owner} names no opset, so its operators have no meaning`, {
+        expected: "an opset_import of ai.onnx",
+      });
     return opsets;
   }
 
@@ -106,8 +126,10 @@ class Decoder {
   graph(proto: GraphProto, opsets: ReadonlyMap<string, number>, outer: ReadonlySet<string>): SourceGraph {
     const constants = new Map<string, TensorSource>();
     const addConstant = (constant: TensorSource) => {
-      if (constant.name === "") throw this.bad("unnamed-initializer", `an initializer of graph "${proto.name}" has no name`);
-      if (constants.has(constant.name)) throw this.bad("duplicate-value", `initializer "${constant.name}" is defined twice`);
+      if (constant.name === "")
+        throw this.bad("unnamed-initializer", `an initializer of graph "${proto.name}" has no name`);
+      if (constants.has(constant.name))
+        throw this.bad("duplicate-value", `initializer "${constant.name}" is defined twice`);
       constants.set(constant.name, constant);
     };
     for (const tensor of proto.initializer) addConstant(tensorSource(tensor, this.context));
@@ -125,7 +147,8 @@ class Decoder {
     const outputs = proto.output.map((info) => this.valueInfo(info));
     const outputNames = new Set<string>();
     for (const { name } of outputs) {
-      if (!defined.has(name) && !outer.has(name)) throw this.bad("undefined-value", `graph output "${name}" is made by no node`);
+      if (!defined.has(name) && !outer.has(name))
+        throw this.bad("undefined-value", `graph output "${name}" is made by no node`);
       if (outputNames.has(name)) this.warnings.push(`graph output "${name}" is listed twice`);
       outputNames.add(name);
     }
@@ -136,11 +159,15 @@ class Decoder {
   function(proto: FunctionProto): SourceFunction {
     const opsets = this.opsets(proto.opsetImport, `function "${proto.name}"`);
     const attributes = new Map<string, SourceAttribute | undefined>(proto.attribute.map((name) => [name, undefined]));
-    for (const item of proto.attributeProto) attributes.set(item.name, this.attribute(item, opsets, new Set(), { op: proto.name }));
+    for (const item of proto.attributeProto)
+      attributes.set(item.name, this.attribute(item, opsets, new Set(), { op: proto.name }));
     const defined = new Set(proto.input);
     const nodes = this.nodes(proto.node, opsets, defined, new Set());
     for (const name of proto.output)
-      if (!defined.has(name)) throw this.bad("undefined-value", `output "${name}" of function "${proto.name}" is made by no node`, { op: proto.name });
+      if (!defined.has(name))
+        throw this.bad("undefined-value", `output "${name}" of function "${proto.name}" is made by no node`, {
+          op: proto.name,
+        });
     return {
       name: proto.name,
       domain: normalDomain(proto.domain),
@@ -153,13 +180,21 @@ class Decoder {
   }
 
   /** Nodes in order; adds what they make to `defined`. */
-  nodes(protos: readonly NodeProto[], opsets: ReadonlyMap<string, number>, defined: Set<string>, outer: ReadonlySet<string>): SourceNode[] {
+  nodes(
+    protos: readonly NodeProto[],
+    opsets: ReadonlyMap<string, number>,
+    defined: Set<string>,
+    outer: ReadonlySet<string>,
+  ): SourceNode[] {
     const nameOf = (node: NodeProto, index: number) => node.name || `${node.opType}_${index}`;
     for (const [index, node] of protos.entries())
       for (const output of node.output) {
         if (output === "") continue;
         if (defined.has(output))
-          throw this.bad("duplicate-value", `value "${output}" is defined twice`, { node: nameOf(node, index), op: node.opType });
+          throw this.bad("duplicate-value", `value "${output}" is defined twice`, {
+            node: nameOf(node, index),
+            op: node.opType,
+          });
         defined.add(output);
       }
     const scope = new Set([...outer, ...defined]);
@@ -170,10 +205,15 @@ class Decoder {
       if (node.opType === "") throw this.bad("no-operator", "a node names no operator", place);
       const version = opsets.get(domain);
       if (version === undefined)
-        throw this.bad("opset-import", `domain "${domain || "ai.onnx"}" is used but no version of it is imported`, place);
+        throw this.bad(
+          "opset-import",
+          `domain "${domain || "ai.onnx"}" is used but no version of it is imported`,
+          place,
+        );
       const attributes = new Map<string, SourceAttribute>();
       for (const attribute of node.attribute) {
-        if (attributes.has(attribute.name)) throw this.bad("duplicate-attribute", `attribute "${attribute.name}" is given twice`, place);
+        if (attributes.has(attribute.name))
+          throw this.bad("duplicate-attribute", `attribute "${attribute.name}" is given twice`, place);
         attributes.set(attribute.name, this.attribute(attribute, opsets, scope, place));
       }
       if (domain === "")
@@ -190,8 +230,18 @@ class Decoder {
             });
         }
       for (const input of node.input)
-        if (input !== "" && !scope.has(input)) throw this.bad("undefined-value", `input "${input}" is made by no node`, place);
-      return { name, op: node.opType, domain, overload: node.overload, version, inputs: node.input, outputs: node.output, attributes };
+        if (input !== "" && !scope.has(input))
+          throw this.bad("undefined-value", `input "${input}" is made by no node`, place);
+      return {
+        name,
+        op: node.opType,
+        domain,
+        overload: node.overload,
+        version,
+        inputs: node.input,
+        outputs: node.output,
+        attributes,
+      };
     });
     return sortNodes(nodes, (cycle) =>
       this.bad("cycle", "the graph has a cycle", {
@@ -203,12 +253,21 @@ class Decoder {
     );
   }
 
-  attribute(proto: AttributeProto, opsets: ReadonlyMap<string, number>, scope: ReadonlySet<string>, place: Place): SourceAttribute {
-    const mismatch = (expected: string) => this.bad("attribute-type", `attribute "${proto.name}" does not hold what its type says`, { ...place, expected });
+  attribute(
+    proto: AttributeProto,
+    opsets: ReadonlyMap<string, number>,
+    scope: ReadonlySet<string>,
+    place: Place,
+  ): SourceAttribute {
+    const mismatch = (expected: string) =>
+      this.bad("attribute-type", `attribute "${proto.name}" does not hold what its type says`, { ...place, expected });
     const present = presentKinds(proto);
     const declared = attributeKinds[proto.type];
     if (proto.type !== 0 && declared === undefined)
-      throw this.bad("attribute-type", `attribute "${proto.name}" has an unknown type`, { ...place, found: String(proto.type) });
+      throw this.bad("attribute-type", `attribute "${proto.name}" has an unknown type`, {
+        ...place,
+        found: String(proto.type),
+      });
     // Files older than IR version 2 (and references in functions) leave the type out.
     const kind = declared ?? present[0] ?? "ints";
     if (proto.refAttrName !== "") return { kind: attributeKind(kind), value: 0, ref: proto.refAttrName };
@@ -259,11 +318,20 @@ class Decoder {
       const { elemType, shape } = proto.tensorType;
       if (elemType === 0) return undefined;
       const dtype = dtypeFromOnnx(elemType);
-      if (dtype === undefined) throw this.bad("value-type", `value "${name}" has an unknown element type`, { found: String(elemType) });
+      if (dtype === undefined)
+        throw this.bad("value-type", `value "${name}" has an unknown element type`, { found: String(elemType) });
       return { kind: "tensor", dtype, shape: shape ? dimsOf(shape) : undefined };
     }
-    if (proto.sequenceType) return { kind: "sequence", element: proto.sequenceType.elemType ? this.type(proto.sequenceType.elemType, name) : undefined };
-    if (proto.optionalType) return { kind: "optional", element: proto.optionalType.elemType ? this.type(proto.optionalType.elemType, name) : undefined };
+    if (proto.sequenceType)
+      return {
+        kind: "sequence",
+        element: proto.sequenceType.elemType ? this.type(proto.sequenceType.elemType, name) : undefined,
+      };
+    if (proto.optionalType)
+      return {
+        kind: "optional",
+        element: proto.optionalType.elemType ? this.type(proto.optionalType.elemType, name) : undefined,
+      };
     if (proto.mapType) return { kind: "map" };
     if (proto.sparseTensorType) return { kind: "sparse" };
     if (proto.opaqueType) return { kind: "opaque" };
@@ -275,7 +343,11 @@ class Decoder {
 function dimsOf(shape: TensorShapeProto): SourceDim[] {
   return shape.dim.map((dim) => {
     if (dim.dimParam) return dim.dimParam;
-    const size = dim.dimValue ? toInteger(dim.dimValue) : dim.dimValue === undefined || dim.dimValue === null ? undefined : 0;
+    const size = dim.dimValue
+      ? toInteger(dim.dimValue)
+      : dim.dimValue === undefined || dim.dimValue === null
+        ? undefined
+        : 0;
     return typeof size === "number" && size >= 0 ? size : undefined;
   });
 }
@@ -289,7 +361,8 @@ const requiredGraphs = new Map<string, readonly string[]>([
 ]);
 
 type RawKind = AttributeKind | "sparse" | "sparses";
-const attributeKind = (kind: RawKind): AttributeKind => (kind === "sparse" ? "tensor" : kind === "sparses" ? "tensors" : kind);
+const attributeKind = (kind: RawKind): AttributeKind =>
+  kind === "sparse" ? "tensor" : kind === "sparses" ? "tensors" : kind;
 
 /** By AttributeProto.AttributeType. */
 const attributeKinds: readonly (RawKind | undefined)[] = [
@@ -331,4 +404,5 @@ function presentKinds(proto: AttributeProto): RawKind[] {
   return present.filter(([, field]) => field).map(([kind]) => kind);
 }
 
-const text = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
+const text = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");

@@ -30,7 +30,11 @@ export function locateExternal(
   context: ExternalContext,
 ): FileView {
   const bad = (code: string, fault: string, found?: string, fix?: string) =>
-    new NimforgeError("malformed", code, `external data of tensor "${tensor}": ${fault}`, { file: context.file, found, fix });
+    new NimforgeError("malformed", code, `external data of tensor "${tensor}": ${fault}`, {
+      file: context.file,
+      found,
+      fix,
+    });
   const fields = new Map<string, string>();
   for (const { key, value } of entries) {
     if (!keys.has(key)) throw bad("external-data", "unknown key", JSON.stringify(key));
@@ -40,21 +44,42 @@ export function locateExternal(
   const location = fields.get("location");
   if (location === undefined || location === "") throw bad("external-data", "no location is given");
   const parts = location.split("/");
-  if (isAbsolute(location) || /^[A-Za-z]:/.test(location) || /[\\\0]/.test(location) || parts.includes("..") || location.endsWith("/"))
-    throw bad("external-path", "its path leaves the model's folder or is not plain", JSON.stringify(location), "keep external data in the model's folder, named by a relative path");
+  if (
+    isAbsolute(location) ||
+    /^[A-Za-z]:/.test(location) ||
+    /[\\\0]/.test(location) ||
+    parts.includes("..") ||
+    location.endsWith("/")
+  )
+    throw bad(
+      "external-path",
+      "its path leaves the model's folder or is not plain",
+      JSON.stringify(location),
+      "keep external data in the model's folder, named by a relative path",
+    );
   if (context.folder === undefined)
-    throw bad("external-data", "the model was given as bytes, so its folder is unknown", JSON.stringify(location), "pass the option `folder`, or the model's path");
+    throw bad(
+      "external-data",
+      "the model was given as bytes, so its folder is unknown",
+      JSON.stringify(location),
+      "pass the option `folder`, or the model's path",
+    );
   const number = (key: string): number | undefined => {
     const text = fields.get(key);
     if (text === undefined) return undefined;
     const value = Number(text);
-    if (!/^\d{1,16}$/.test(text) || !Number.isSafeInteger(value)) throw bad("external-data", `${key} is not a non-negative integer`, JSON.stringify(text));
+    if (!/^\d{1,16}$/.test(text) || !Number.isSafeInteger(value))
+      throw bad("external-data", `${key} is not a non-negative integer`, JSON.stringify(text));
     return value;
   };
   const offset = number("offset") ?? 0;
   const length = number("length") ?? expected;
   if (length !== expected)
-    throw bad("external-data", `length does not fit the tensor's type and shape (${expected} bytes)`, `${length} bytes`);
+    throw bad(
+      "external-data",
+      `length does not fit the tensor's type and shape (${expected} bytes)`,
+      `${length} bytes`,
+    );
   const view = { file: join(context.folder, location), offset, length };
   withFile(view.file, context.folder, bad, () => {}, offset + length);
   return view;
@@ -63,7 +88,11 @@ export function locateExternal(
 /** The bytes of a view that `locateExternal` gave; the file is checked again. */
 export function readExternal(view: FileView, tensor: string, context: ExternalContext): Uint8Array {
   const bad = (code: string, fault: string, found?: string, fix?: string) =>
-    new NimforgeError("malformed", code, `external data of tensor "${tensor}": ${fault}`, { file: context.file, found, fix });
+    new NimforgeError("malformed", code, `external data of tensor "${tensor}": ${fault}`, {
+      file: context.file,
+      found,
+      fix,
+    });
   const bytes = new Uint8Array(view.length);
   const read = (descriptor: number) => {
     // One read call moves at most 2 GiB.
@@ -103,10 +132,17 @@ function withFile(
   try {
     const stat = fstatSync(descriptor);
     const named = statSync(real);
-    if (!stat.isFile() || named.ino !== stat.ino || named.dev !== stat.dev) throw bad("external-path", "it is not a regular file", path);
+    if (!stat.isFile() || named.ino !== stat.ino || named.dev !== stat.dev)
+      throw bad("external-path", "it is not a regular file", path);
     if (stat.nlink !== 1)
-      throw bad("external-path", "the file has other hard links, which may lie outside the model's folder", path, "copy the file into the model's folder");
-    if (needed > stat.size) throw bad("external-data", `the file is too short (${needed} bytes are needed)`, `${stat.size} bytes`);
+      throw bad(
+        "external-path",
+        "the file has other hard links, which may lie outside the model's folder",
+        path,
+        "copy the file into the model's folder",
+      );
+    if (needed > stat.size)
+      throw bad("external-data", `the file is too short (${needed} bytes are needed)`, `${stat.size} bytes`);
     use(descriptor);
   } finally {
     closeSync(descriptor);

@@ -68,10 +68,16 @@ class Inliner {
     const place = { file: this.file, node: node.name, op: node.op, domain: node.domain };
     if (active.includes(called)) {
       const found = [...active.slice(active.indexOf(called)), called].map((item) => item.name).join(" -> ");
-      throw new NimforgeError("malformed", "recursive-function", `function "${called.name}" calls itself`, { ...place, found });
+      throw new NimforgeError("malformed", "recursive-function", `function "${called.name}" calls itself`, {
+        ...place,
+        found,
+      });
     }
     if (active.length >= maxDepth)
-      throw new NimforgeError("limit", "functions-too-deep", "functions call each other too deeply", { ...place, expected: `at most ${maxDepth} levels` });
+      throw new NimforgeError("limit", "functions-too-deep", "functions call each other too deeply", {
+        ...place,
+        expected: `at most ${maxDepth} levels`,
+      });
     const size = this.size(called.nodes, [...active, called]);
     this.sizes.set(called, size);
     return size;
@@ -84,7 +90,10 @@ class Inliner {
   node(source: SourceNode): SourceNode[] {
     const attributes = new Map<string, SourceAttribute>();
     for (const [name, attribute] of source.attributes)
-      attributes.set(name, { ...attribute, value: mapGraphs(attribute.value, attribute.kind, (graph) => this.graph(graph)) });
+      attributes.set(name, {
+        ...attribute,
+        value: mapGraphs(attribute.value, attribute.kind, (graph) => this.graph(graph)),
+      });
     const node = { ...source, attributes };
     const called = this.called(node);
     if (!called) return [node];
@@ -97,14 +106,19 @@ class Inliner {
       });
     for (const name of attributes.keys())
       if (!called.attributes.has(name))
-        throw new NimforgeError("malformed", "function-attribute", `function "${called.name}" has no attribute "${name}"`, place);
+        throw new NimforgeError(
+          "malformed",
+          "function-attribute",
+          `function "${called.name}" has no attribute "${name}"`,
+          place,
+        );
     return this.instantiate(called, node).flatMap((inner) => this.node(inner));
   }
 
   /** The function's nodes for one call, renamed; outputs take the caller's names. */
   instantiate(called: SourceFunction, call: SourceNode): SourceNode[] {
     const names = new Map<string, string>();
-    called.inputs.forEach((name, k) => names.set(name, call.inputs[k] ?? ""));
+    for (const [k, name] of called.inputs.entries()) names.set(name, call.inputs[k] ?? "");
     const passed: [from: string, to: string][] = [];
     called.outputs.forEach((name, k) => {
       const outer = call.outputs[k];
@@ -118,11 +132,25 @@ class Inliner {
     const nodes = called.nodes.map((node) => this.rename(node, names, attributes, call.name));
     const version = called.nodes.find(({ domain }) => domain === "")?.version ?? 1;
     for (const [from, to] of passed)
-      nodes.push({ name: call.name, op: "Identity", domain: "", overload: "", version, inputs: [from], outputs: [to], attributes: new Map() });
+      nodes.push({
+        name: call.name,
+        op: "Identity",
+        domain: "",
+        overload: "",
+        version,
+        inputs: [from],
+        outputs: [to],
+        attributes: new Map(),
+      });
     return nodes;
   }
 
-  rename(node: SourceNode, names: Map<string, string>, given: ReadonlyMap<string, SourceAttribute | undefined>, prefix: string): SourceNode {
+  rename(
+    node: SourceNode,
+    names: Map<string, string>,
+    given: ReadonlyMap<string, SourceAttribute | undefined>,
+    prefix: string,
+  ): SourceNode {
     const renamed = (name: string): string => {
       if (name === "") return "";
       let other = names.get(name);
@@ -134,14 +162,28 @@ class Inliner {
       const actual = attribute.ref === undefined ? attribute : given.get(attribute.ref);
       if (actual === undefined) continue;
       // What the call gave is in the caller's names already.
-      const value = attribute.ref === undefined ? mapGraphs(actual.value, actual.kind, (graph) => this.renameGraph(graph, names, given, prefix)) : actual.value;
+      const value =
+        attribute.ref === undefined
+          ? mapGraphs(actual.value, actual.kind, (graph) => this.renameGraph(graph, names, given, prefix))
+          : actual.value;
       attributes.set(name, { kind: actual.kind, value });
     }
-    return { ...node, name: `${prefix}/${node.name}`, inputs: node.inputs.map(renamed), outputs: node.outputs.map(renamed), attributes };
+    return {
+      ...node,
+      name: `${prefix}/${node.name}`,
+      inputs: node.inputs.map(renamed),
+      outputs: node.outputs.map(renamed),
+      attributes,
+    };
   }
 
   /** Names that the subgraph defines are new in it; others are the function's. */
-  renameGraph(graph: SourceGraph, outer: ReadonlyMap<string, string>, given: ReadonlyMap<string, SourceAttribute | undefined>, prefix: string): SourceGraph {
+  renameGraph(
+    graph: SourceGraph,
+    outer: ReadonlyMap<string, string>,
+    given: ReadonlyMap<string, SourceAttribute | undefined>,
+    prefix: string,
+  ): SourceGraph {
     const names = new Map(outer);
     const define = (name: string) => name !== "" && names.set(name, this.fresh(name));
     for (const { name } of graph.inputs) define(name);
@@ -173,6 +215,6 @@ function collectNames(graph: SourceGraph, names: Set<string>): void {
   for (const name of graph.constants.keys()) names.add(name);
   for (const node of graph.nodes) {
     for (const output of node.outputs) names.add(output);
-    for (const { kind, value } of node.attributes.values()) mapGraphs(value, kind, (inner) => (collectNames(inner, names), inner));
+    for (const inner of subgraphsOf(node)) collectNames(inner, names);
   }
 }

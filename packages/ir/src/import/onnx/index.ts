@@ -48,7 +48,10 @@ export interface ImportMeta {
  * @throws NimforgeError usage (no such file, option that does not fit), malformed (anything wrong inside the file), unsupported (all unknown
  *   operators in one error; opset too new), limit (over 2 GiB)
  */
-export function importOnnx(model: string | Uint8Array, options: ImportOptions = {}): { graph: Graph; meta: ImportMeta } {
+export function importOnnx(
+  model: string | Uint8Array,
+  options: ImportOptions = {},
+): { graph: Graph; meta: ImportMeta } {
   const file = typeof model === "string" ? model : options.file;
   const { source, digest } = readModel(model, options);
   const whole = inlineFunctions(source, file);
@@ -83,10 +86,17 @@ export function importOnnx(model: string | Uint8Array, options: ImportOptions = 
 }
 
 /** Decodes and checks a model without building it. */
-export function readModel(model: string | Uint8Array, options: Pick<ImportOptions, "folder" | "file"> = {}): { source: SourceModel; digest: string } {
+export function readModel(
+  model: string | Uint8Array,
+  options: Pick<ImportOptions, "folder" | "file"> = {},
+): { source: SourceModel; digest: string } {
   const file = typeof model === "string" ? model : options.file;
   const bytes = typeof model === "string" ? readModelFile(model) : model;
-  if (bytes.length === 0) throw new NimforgeError("malformed", "empty-file", "the model file is empty", { file, expected: "an ONNX protobuf file" });
+  if (bytes.length === 0)
+    throw new NimforgeError("malformed", "empty-file", "the model file is empty", {
+      file,
+      expected: "an ONNX protobuf file",
+    });
   const folder = options.folder ?? (typeof model === "string" ? dirname(resolve(model)) : undefined);
   const source = decodeModel(decodeMessage("ModelProto", bytes, file), { file, folder, bytes });
   return { source, digest: createHash("sha256").update(bytes).digest("hex") };
@@ -97,9 +107,17 @@ function readModelFile(path: string): Uint8Array {
   try {
     stat = statSync(path);
   } catch (cause) {
-    throw new NimforgeError("usage", "model-not-found", "the model file is not there", { file: path, fix: "check the path", cause });
+    throw new NimforgeError("usage", "model-not-found", "the model file is not there", {
+      file: path,
+      fix: "check the path",
+      cause,
+    });
   }
-  if (!stat.isFile()) throw new NimforgeError("usage", "model-not-found", "the model is not a file", { file: path, fix: "name an .onnx file" });
+  if (!stat.isFile())
+    throw new NimforgeError("usage", "model-not-found", "the model is not a file", {
+      file: path,
+      fix: "name an .onnx file",
+    });
   if (stat.size > maxMessageBytes) throw tooLarge(stat.size, path);
   return readFileSync(path);
 }
@@ -107,36 +125,63 @@ function readModelFile(path: string): Uint8Array {
 /** Names of the values to give, in order. */
 function cutGraph(graph: SourceGraph, outputs: readonly string[] | undefined, file: string | undefined): string[] {
   if (outputs === undefined) return [...new Set(graph.outputs.map(({ name }) => name))];
-  const values = new Set([...graph.inputs.map(({ name }) => name), ...graph.constants.keys(), ...graph.nodes.flatMap((node) => node.outputs)]);
+  const values = new Set([
+    ...graph.inputs.map(({ name }) => name),
+    ...graph.constants.keys(),
+    ...graph.nodes.flatMap((node) => node.outputs),
+  ]);
   const names = outputs.flatMap((name) => {
     if (name !== "" && values.has(name)) return [name];
-    const made = graph.nodes.filter((node) => node.name === name).flatMap((node) => node.outputs.filter((output) => output !== ""));
+    const made = graph.nodes
+      .filter((node) => node.name === name)
+      .flatMap((node) => node.outputs.filter((output) => output !== ""));
     if (made.length === 0)
-      throw new NimforgeError("usage", "unknown-output", `outputs: the model has no value or node ${JSON.stringify(name)}`, {
-        file,
-        fix: "list nodes and values with nim-build inspect",
-      });
+      throw new NimforgeError(
+        "usage",
+        "unknown-output",
+        `outputs: the model has no value or node ${JSON.stringify(name)}`,
+        {
+          file,
+          fix: "list nodes and values with nim-build inspect",
+        },
+      );
     return made;
   });
   return [...new Set(names)];
 }
 
 /** What the file declares of its outputs against what was inferred: element types must agree, sizes are only worth a warning. */
-function checkOutputs(graph: SourceGraph, outputs: Graph["outputs"], warnings: string[], file: string | undefined): void {
+function checkOutputs(
+  graph: SourceGraph,
+  outputs: Graph["outputs"],
+  warnings: string[],
+  file: string | undefined,
+): void {
   const declared = new Map(graph.outputs.map(({ name, type }) => [name, type]));
   for (const { name, value } of outputs) {
     const type = declared.get(name);
     if (type?.kind !== "tensor" || value.type.kind !== "tensor") continue;
     if (type.dtype !== value.type.dtype)
-      throw new NimforgeError("malformed", "output-type", `output ${JSON.stringify(name)} is declared with another element type than its node gives`, {
-        file,
-        node: value.node.context.nameOf(value.node),
-        expected: type.dtype,
-        found: value.type.dtype,
-      });
+      throw new NimforgeError(
+        "malformed",
+        "output-type",
+        `output ${JSON.stringify(name)} is declared with another element type than its node gives`,
+        {
+          file,
+          node: value.node.context.nameOf(value.node),
+          expected: type.dtype,
+          found: value.type.dtype,
+        },
+      );
     const { shape } = value.type;
-    const agrees = type.shape === undefined || (type.shape.length === shape.length && type.shape.every((dim, k) => typeof dim !== "number" || typeof shape[k] !== "number" || dim === shape[k]));
-    if (!agrees) warnings.push(`output ${JSON.stringify(name)} is declared as [${type.shape?.map((dim) => dim ?? "?").join(", ")}] but has another shape`);
+    const agrees =
+      type.shape === undefined ||
+      (type.shape.length === shape.length &&
+        type.shape.every((dim, k) => typeof dim !== "number" || typeof shape[k] !== "number" || dim === shape[k]));
+    if (!agrees)
+      warnings.push(
+        `output ${JSON.stringify(name)} is declared as [${type.shape?.map((dim) => dim ?? "?").join(", ")}] but has another shape`,
+      );
   }
 }
 

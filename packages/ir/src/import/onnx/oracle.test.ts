@@ -9,7 +9,12 @@ import { type ProtoValue, readModel, readOptionalProto, readSequenceProto, readT
 import { decodeMessage } from "./proto.js";
 
 const { onnx: oracle } = createRequire(import.meta.url)("onnx-proto") as {
-  onnx: { ModelProto: { decode(bytes: Uint8Array): unknown; toObject(message: unknown, options: object): Record<string, unknown> } };
+  onnx: {
+    ModelProto: {
+      decode(bytes: Uint8Array): unknown;
+      toObject(message: unknown, options: object): Record<string, unknown>;
+    };
+  };
 };
 /** The newest IR version that onnx-proto knows. */
 const oracleIr = 8;
@@ -27,10 +32,18 @@ function plain(value: unknown): unknown {
     return String((BigInt(unsigned ? high >>> 0 : high) << 32n) + BigInt(low >>> 0));
   }
   const entries = Object.entries(value).filter(([key]) => !key.startsWith("_"));
-  return Object.fromEntries(entries.map(([key, item]) => [key, plain(item)] as const).filter(([, item]) => !isEmpty(item)));
+  return Object.fromEntries(
+    entries.map(([key, item]) => [key, plain(item)] as const).filter(([, item]) => !isEmpty(item)),
+  );
 }
 const isEmpty = (item: unknown) =>
-  item === undefined || item === null || item === 0 || item === "" || item === "0" || item === false || (Array.isArray(item) && item.length === 0);
+  item === undefined ||
+  item === null ||
+  item === 0 ||
+  item === "" ||
+  item === "0" ||
+  item === false ||
+  (Array.isArray(item) && item.length === 0);
 
 function compare(bytes: Uint8Array): boolean {
   const ours = decodeMessage("ModelProto", bytes);
@@ -42,7 +55,10 @@ function compare(bytes: Uint8Array): boolean {
 
 /** Files of a GNU tar archive; long names come in entries of type L. */
 function* untar(tar: Uint8Array): Generator<[name: string, data: Uint8Array]> {
-  const text = (from: number, length: number) => Buffer.from(tar.subarray(from, from + length)).toString("utf8").replace(/\0.*$/s, "");
+  const text = (from: number, length: number) =>
+    Buffer.from(tar.subarray(from, from + length))
+      .toString("utf8")
+      .replace(/\0.*$/s, "");
   let longName: string | undefined;
   for (let at = 0; at < tar.length && tar[at] !== 0; ) {
     const size = Number.parseInt(text(at + 124, 12), 8);
@@ -58,7 +74,10 @@ function* untar(tar: Uint8Array): Generator<[name: string, data: Uint8Array]> {
 describe("onnx-proto agrees", () => {
   const models = readdirSync(`${fixtures}onnx`).filter((name) => name.endsWith(".onnx"));
   it("on the fixtures of its age", () => {
-    expect(models.filter((name) => compare(readFileSync(`${fixtures}onnx/${name}`))).sort()).toEqual(["initializer-input.onnx", "opset6.onnx"]);
+    expect(models.filter((name) => compare(readFileSync(`${fixtures}onnx/${name}`))).sort()).toEqual([
+      "initializer-input.onnx",
+      "opset6.onnx",
+    ]);
   });
 });
 
@@ -72,12 +91,19 @@ describe.skipIf(!existsSync(archive))("the conformance archive", () => {
       if (name.endsWith("model.onnx")) {
         const { source } = readModel(data, { file: name });
         inlineFunctions(source);
-        typeOf = source.graph.inputs.filter((input) => !source.graph.constants.has(input.name)).map((input) => input.type?.kind ?? "tensor");
+        typeOf = source.graph.inputs
+          .filter((input) => !source.graph.constants.has(input.name))
+          .map((input) => input.type?.kind ?? "tensor");
         if (compare(data)) compared++;
         models++;
       } else if (/input_\d+\.pb$/.test(name)) {
         const kind = typeOf[Number(/input_(\d+)\.pb$/.exec(name)?.[1])] ?? "tensor";
-        const value: ProtoValue = kind === "sequence" ? readSequenceProto(data, name) : kind === "optional" ? readOptionalProto(data, name) : readTensorProto(data, name);
+        const value: ProtoValue =
+          kind === "sequence"
+            ? readSequenceProto(data, name)
+            : kind === "optional"
+              ? readOptionalProto(data, name)
+              : readTensorProto(data, name);
         if (kind === "tensor") expect((value as { dtype: string }).dtype).toBeTypeOf("string");
         values++;
       }

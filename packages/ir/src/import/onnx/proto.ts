@@ -18,7 +18,11 @@ export const maxMessageBytes = 2 ** 31 - 1;
  * Decodes one message. `bytes` fields are views into the given bytes. Messages nest at most 100 deep, as in protoc.
  * @throws NimforgeError malformed, with the byte offset at which decoding stopped; limit over 2 GiB.
  */
-export function decodeMessage<Name extends keyof Messages>(name: Name, bytes: Uint8Array, file?: string): Messages[Name] {
+export function decodeMessage<Name extends keyof Messages>(
+  name: Name,
+  bytes: Uint8Array,
+  file?: string,
+): Messages[Name] {
   if (bytes.length > maxMessageBytes) throw tooLarge(bytes.length, file);
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const reader = protobuf.Reader.create(buffer);
@@ -40,14 +44,19 @@ export function decodeMessage<Name extends keyof Messages>(name: Name, bytes: Ui
   }
 }
 
-/** @throws nothing: the error to throw for a file that no single protobuf message can hold. */
+/** The error for a file that no single protobuf message can hold. */
 export function tooLarge(size: number, file?: string): NimforgeError {
-  return new NimforgeError("limit", "file-too-large", "the model file is larger than 2 GiB, the limit of a protobuf message", {
-    file,
-    expected: `at most ${maxMessageBytes} bytes`,
-    found: `${size} bytes`,
-    fix: "save the weights as external data beside the model (onnx.save_model(..., save_as_external_data=True))",
-  });
+  return new NimforgeError(
+    "limit",
+    "file-too-large",
+    "the model file is larger than 2 GiB, the limit of a protobuf message",
+    {
+      file,
+      expected: `at most ${maxMessageBytes} bytes`,
+      found: `${size} bytes`,
+      fix: "save the weights as external data beside the model (onnx.save_model(..., save_as_external_data=True))",
+    },
+  );
 }
 
 /** Protobuf bytes of a message, for writing fixtures and tests. Fields that are left out take their defaults. */

@@ -39,7 +39,10 @@ export function usesOf(node: SourceNode): Set<string> {
  * The nodes in an order in which every value is made before it is used; the given order where it already is one.
  * @throws what `cycleError` makes of the nodes of a cycle
  */
-export function sortNodes(nodes: readonly SourceNode[], cycleError: (cycle: readonly SourceNode[]) => Error): SourceNode[] {
+export function sortNodes(
+  nodes: readonly SourceNode[],
+  cycleError: (cycle: readonly SourceNode[]) => Error,
+): SourceNode[] {
   const maker = new Map<string, SourceNode>();
   for (const node of nodes) for (const output of node.outputs) if (output !== "") maker.set(output, node);
   const state = new Map<SourceNode, "open" | "done">();
@@ -60,7 +63,12 @@ export function sortNodes(nodes: readonly SourceNode[], cycleError: (cycle: read
         order.push(top.node);
         stack.pop();
       } else if (state.get(need) === "open") {
-        throw cycleError(stack.slice(stack.findIndex(({ node }) => node === need)).map(({ node }) => node).reverse());
+        throw cycleError(
+          stack
+            .slice(stack.findIndex(({ node }) => node === need))
+            .map(({ node }) => node)
+            .reverse(),
+        );
       } else if (!state.has(need)) push(need);
     }
   }
@@ -68,7 +76,11 @@ export function sortNodes(nodes: readonly SourceNode[], cycleError: (cycle: read
 }
 
 /** A copy of an attribute value in which subgraphs are mapped. */
-export function mapGraphs(value: AttributeValue, kind: string, map: (graph: SourceGraph) => SourceGraph): AttributeValue {
+export function mapGraphs(
+  value: AttributeValue,
+  kind: string,
+  map: (graph: SourceGraph) => SourceGraph,
+): AttributeValue {
   if (kind === "graph") return map(value as SourceGraph);
   if (kind === "graphs") return (value as readonly SourceGraph[]).map(map);
   return value;

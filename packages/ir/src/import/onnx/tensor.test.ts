@@ -49,7 +49,9 @@ describe("storage", () => {
     const constant = readModel(path).source.graph.constants.get("b")!;
     const { offset, length, file } = constant.location!;
     expect(file).toBe(path);
-    expect(Array.from(new Float32Array(Uint8Array.from(bytes.subarray(offset, offset + length)).buffer))).toEqual([1, 2, 3, 4]);
+    expect(Array.from(new Float32Array(Uint8Array.from(bytes.subarray(offset, offset + length)).buffer))).toEqual([
+      1, 2, 3, 4,
+    ]);
 
     const raw = new Uint8Array(8);
     const message = encodeMessage("TensorProto", { dims: [2], dataType: 1, rawData: raw });
@@ -71,10 +73,21 @@ describe("values in files of their own", () => {
   it("sequences and optionals", () => {
     const expected = { dtype: "float32", shape: [1], data: Float32Array.of(1) };
     expect(readTensorProto(encodeMessage("TensorProto", one))).toEqual(expected);
-    expect(readSequenceProto(encodeMessage("SequenceProto", { elemType: 1, tensorValues: [one, one] }))).toEqual([expected, expected]);
-    expect(readSequenceProto(encodeMessage("SequenceProto", { elemType: 3, sequenceValues: [{ elemType: 1, tensorValues: [one] }] }))).toEqual([[expected]]);
+    expect(readSequenceProto(encodeMessage("SequenceProto", { elemType: 1, tensorValues: [one, one] }))).toEqual([
+      expected,
+      expected,
+    ]);
+    expect(
+      readSequenceProto(
+        encodeMessage("SequenceProto", { elemType: 3, sequenceValues: [{ elemType: 1, tensorValues: [one] }] }),
+      ),
+    ).toEqual([[expected]]);
     expect(readOptionalProto(encodeMessage("OptionalProto", { elemType: 1 }))).toBeNull();
     expect(readOptionalProto(encodeMessage("OptionalProto", { elemType: 1, tensorValue: one }))).toEqual(expected);
-    expect(readOptionalProto(encodeMessage("OptionalProto", { elemType: 3, sequenceValue: { elemType: 1, tensorValues: [one] } }))).toEqual([expected]);
+    expect(
+      readOptionalProto(
+        encodeMessage("OptionalProto", { elemType: 3, sequenceValue: { elemType: 1, tensorValues: [one] } }),
+      ),
+    ).toEqual([expected]);
   });
 });

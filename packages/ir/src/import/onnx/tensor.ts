@@ -57,7 +57,10 @@ function sequenceValue(proto: SequenceProto, file: string | undefined): ProtoVal
     case 5:
       return proto.optionalValues.map((optional) => optionalValue(optional, file));
     default:
-      throw new NimforgeError("unsupported", "proto-map", "a sequence of maps has no plain value", { file, found: `elem_type ${proto.elemType}` });
+      throw new NimforgeError("unsupported", "proto-map", "a sequence of maps has no plain value", {
+        file,
+        found: `elem_type ${proto.elemType}`,
+      });
   }
 }
 
@@ -67,7 +70,8 @@ function optionalValue(proto: OptionalProto, file: string | undefined): ProtoVal
   if (proto.sparseTensorValue) return sparseSource(proto.sparseTensorValue, context).read();
   if (proto.sequenceValue) return sequenceValue(proto.sequenceValue, file);
   if (proto.optionalValue) return optionalValue(proto.optionalValue, file);
-  if (proto.mapValue) throw new NimforgeError("unsupported", "proto-map", "an optional map has no plain value", { file });
+  if (proto.mapValue)
+    throw new NimforgeError("unsupported", "proto-map", "an optional map has no plain value", { file });
   return null;
 }
 
@@ -79,7 +83,8 @@ export function tensorSource(proto: TensorProto, context: TensorContext, name = 
   const bad = (fault: string, expected?: string, found?: string) =>
     new NimforgeError("malformed", "bad-tensor", `tensor "${name}": ${fault}`, { file: context.file, expected, found });
   const dtype = dtypeFromOnnx(proto.dataType);
-  if (dtype === undefined) throw bad("unknown data type", "a TensorProto.DataType from 1 to 26", String(proto.dataType));
+  if (dtype === undefined)
+    throw bad("unknown data type", "a TensorProto.DataType from 1 to 26", String(proto.dataType));
   const shape = shapeOf(proto.dims, bad);
   const count = elementCount(shape, dtype, bad);
   if (proto.segment) throw bad("it is split into segments, which nothing writes");
@@ -88,15 +93,24 @@ export function tensorSource(proto: TensorProto, context: TensorContext, name = 
   const raw = proto.rawData ?? undefined;
   const typed = typedField(proto, dtype);
   const stored = storedBytes(dtype, count);
-  const others = [proto.floatData, proto.int32Data, proto.int64Data, proto.uint64Data, proto.doubleData, proto.stringData];
+  const others = [
+    proto.floatData,
+    proto.int32Data,
+    proto.int64Data,
+    proto.uint64Data,
+    proto.doubleData,
+    proto.stringData,
+  ];
   if (!external && proto.dataLocation !== 0) throw bad("unknown data location", "0 or 1", String(proto.dataLocation));
-  if (!external && proto.externalData.length > 0) throw bad("external_data is given, but data_location is not EXTERNAL");
+  if (!external && proto.externalData.length > 0)
+    throw bad("external_data is given, but data_location is not EXTERNAL");
   if (others.some((values) => values !== typed.values && values.length > 0))
     throw bad(`its elements are in a field that is not for ${dtype}`, typed.field);
 
   if (external) {
     if (dtype === "string") throw bad("strings cannot be external data");
-    if (typed.values.length > 0 || (raw !== undefined && raw.length > 0)) throw bad("it has both external and inline data");
+    if (typed.values.length > 0 || (raw !== undefined && raw.length > 0))
+      throw bad("it has both external and inline data");
     const view = locateExternal(proto.externalData, name, stored, context);
     const read = () => fromStored(dtype, shape, count, readExternal(view, name, context));
     if (stored > eagerBytes) return { name, dtype, shape, location: view, read };
@@ -106,12 +120,17 @@ export function tensorSource(proto: TensorProto, context: TensorContext, name = 
   if (raw !== undefined && raw.length > 0) {
     if (dtype === "string") throw bad("strings cannot be raw_data", "string_data");
     if (typed.values.length > 0) throw bad(`it has both raw_data and ${typed.field}`);
-    if (raw.length !== stored) throw bad(`raw_data does not fit ${dtype}[${shape.join(", ")}]`, `${stored} bytes`, `${raw.length} bytes`);
+    if (raw.length !== stored)
+      throw bad(`raw_data does not fit ${dtype}[${shape.join(", ")}]`, `${stored} bytes`, `${raw.length} bytes`);
     return { name, dtype, shape, location: locationOf(raw, context), read: () => fromStored(dtype, shape, count, raw) };
   }
   const expected = typedLength(dtype, count);
   if (typed.values.length !== expected)
-    throw bad(`${typed.field} does not fit ${dtype}[${shape.join(", ")}]`, `${expected} elements`, `${typed.values.length}`);
+    throw bad(
+      `${typed.field} does not fit ${dtype}[${shape.join(", ")}]`,
+      `${expected} elements`,
+      `${typed.values.length}`,
+    );
   return { name, dtype, shape, read: once(() => ({ dtype, shape, data: fromTyped(dtype, count, typed.values, bad) })) };
 }
 
@@ -119,7 +138,11 @@ export function tensorSource(proto: TensorProto, context: TensorContext, name = 
 export function sparseSource(proto: SparseTensorProto, context: TensorContext, fallbackName = ""): TensorSource {
   const name = proto.values?.name || fallbackName;
   const bad = (fault: string, expected?: string, found?: string) =>
-    new NimforgeError("malformed", "bad-tensor", `sparse tensor "${name}": ${fault}`, { file: context.file, expected, found });
+    new NimforgeError("malformed", "bad-tensor", `sparse tensor "${name}": ${fault}`, {
+      file: context.file,
+      expected,
+      found,
+    });
   if (!proto.values || !proto.indices) throw bad("values or indices are missing");
   const values = tensorSource(proto.values, context, name);
   const indices = tensorSource(proto.indices, context, `${name} (indices)`);
@@ -128,8 +151,16 @@ export function sparseSource(proto: SparseTensorProto, context: TensorContext, f
   if (values.shape.length !== 1) throw bad("values must have one dimension", "[NNZ]", `[${values.shape.join(", ")}]`);
   const stored = values.shape[0] as number;
   const linear = indices.shape.length === 1;
-  if (indices.dtype !== "int64" || indices.shape[0] !== stored || !(linear || (indices.shape.length === 2 && indices.shape[1] === shape.length)))
-    throw bad("indices do not fit", `int64[${stored}] or int64[${stored}, ${shape.length}]`, `${indices.dtype}[${indices.shape.join(", ")}]`);
+  if (
+    indices.dtype !== "int64" ||
+    indices.shape[0] !== stored ||
+    !(linear || (indices.shape.length === 2 && indices.shape[1] === shape.length))
+  )
+    throw bad(
+      "indices do not fit",
+      `int64[${stored}] or int64[${stored}, ${shape.length}]`,
+      `${indices.dtype}[${indices.shape.join(", ")}]`,
+    );
   if (count > maxDenseElements)
     throw new NimforgeError("limit", "sparse-too-large", `sparse tensor "${name}" is too large in dense form`, {
       file: context.file,
@@ -148,10 +179,12 @@ export function sparseSource(proto: SparseTensorProto, context: TensorContext, f
       else
         for (let d = 0; d < shape.length; d++) {
           const index = Number(at[i * shape.length + d]);
-          if (index < 0 || index >= (shape[d] as number)) throw bad("an index is out of range", `0 to ${(shape[d] as number) - 1}`, `${index}`);
+          if (index < 0 || index >= (shape[d] as number))
+            throw bad("an index is out of range", `0 to ${(shape[d] as number) - 1}`, `${index}`);
           position = position * (shape[d] as number) + index;
         }
-      if (position <= last || position >= count) throw bad("indices are out of range or not ascending", `${last + 1} to ${count - 1}`, `${position}`);
+      if (position <= last || position >= count)
+        throw bad("indices are out of range or not ascending", `${last + 1} to ${count - 1}`, `${position}`);
       last = position;
       for (let part = 0; part < width; part++) data[position * width + part] = source[i * width + part];
     }
@@ -165,7 +198,8 @@ type Bad = (fault: string, expected?: string, found?: string) => NimforgeError;
 function shapeOf(dims: readonly Int64[], bad: Bad): number[] {
   return dims.map((dim) => {
     const size = toInteger(dim);
-    if (typeof size === "bigint" || size < 0) throw bad("a dimension is negative or too large", "a size from 0 to 2^53 - 1", String(size));
+    if (typeof size === "bigint" || size < 0)
+      throw bad("a dimension is negative or too large", "a size from 0 to 2^53 - 1", String(size));
     return size;
   });
 }
@@ -173,7 +207,8 @@ function shapeOf(dims: readonly Int64[], bad: Bad): number[] {
 /** The product of the sizes, with the byte count kept exact. */
 function elementCount(shape: readonly number[], dtype: DType, bad: Bad): number {
   const count = shape.reduce((product, size) => product * size, 1);
-  if (!Number.isSafeInteger(count * 16)) throw bad("its shape overflows", `fewer than 2^49 elements of ${dtype}`, `[${shape.join(", ")}]`);
+  if (!Number.isSafeInteger(count * 16))
+    throw bad("its shape overflows", `fewer than 2^49 elements of ${dtype}`, `[${shape.join(", ")}]`);
   return count;
 }
 
@@ -187,7 +222,10 @@ function typedLength(dtype: DType, count: number): number {
   return kind === "complex" ? 2 * count : bits === 4 || bits === 2 ? Math.ceil((count * bits) / 8) : count;
 }
 
-function typedField(proto: TensorProto, dtype: DType): { field: string; values: readonly (number | Int64 | Uint8Array)[] } {
+function typedField(
+  proto: TensorProto,
+  dtype: DType,
+): { field: string; values: readonly (number | Int64 | Uint8Array)[] } {
   switch (dtype) {
     case "float32":
     case "complex64":
@@ -207,8 +245,16 @@ function typedField(proto: TensorProto, dtype: DType): { field: string; values: 
   }
 }
 
-function fromTyped(dtype: DType, count: number, values: readonly (number | Int64 | Uint8Array)[], bad: Bad): TensorData {
-  if (dtype === "string") return (values as Uint8Array[]).map((bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"));
+function fromTyped(
+  dtype: DType,
+  count: number,
+  values: readonly (number | Int64 | Uint8Array)[],
+  bad: Bad,
+): TensorData {
+  if (dtype === "string")
+    return (values as Uint8Array[]).map((bytes) =>
+      Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"),
+    );
   const { kind, bits } = dtypeInfo(dtype);
   if (bits === 4 || bits === 2) return unpack(dtype, count, Uint8Array.from(values as number[]));
   const data = new (arrayConstructor(dtype))(values.length);
@@ -220,8 +266,17 @@ function fromTyped(dtype: DType, count: number, values: readonly (number | Int64
     const value = values[i] as number | Int64;
     data[i] = typeof value === "number" ? value : Number(toInteger(value));
     // Small floats are stored by their bits; a value that the element type cannot hold was not written by a correct writer.
-    if (kind !== "complex" && bits < 64 && dtype !== "float32" && data[i] !== (typeof value === "number" ? value : Number(toInteger(value))))
-      throw bad(`an element does not fit ${dtype}`, undefined, String(typeof value === "number" ? value : toInteger(value)));
+    if (
+      kind !== "complex" &&
+      bits < 64 &&
+      dtype !== "float32" &&
+      data[i] !== (typeof value === "number" ? value : Number(toInteger(value)))
+    )
+      throw bad(
+        `an element does not fit ${dtype}`,
+        undefined,
+        String(typeof value === "number" ? value : toInteger(value)),
+      );
   }
   return dtype === "bool" ? normalizeBool(data as Uint8Array) : data;
 }

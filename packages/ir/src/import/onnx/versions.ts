@@ -24,8 +24,8 @@ export interface Conversion {
   /** The oldest opset whose form the row reads. */
   readonly from: number;
   readonly to: number;
-  /** Ops of the result where they are not `op` itself. */
-  readonly into?: readonly string[];
+  /** The op's new name, where it got one. */
+  readonly becomes?: string;
   /** The nodes that take the node's place, in order; they are in opset `to`. */
   convert(node: Draft): readonly SourceNode[];
 }
@@ -47,13 +47,19 @@ export class Draft {
   }
   number(name: string): number | undefined {
     const value = this.attribute(name);
-    return value === undefined ? undefined : typeof value === "number" ? value : this.fail(`attribute ${name} must be a number`);
+    return value === undefined
+      ? undefined
+      : typeof value === "number"
+        ? value
+        : this.fail(`attribute ${name} must be a number`);
   }
   integers(name: string): readonly (number | bigint)[] | undefined {
     const value = this.attribute(name);
     if (value === undefined) return undefined;
     const kind = this.node.attributes.get(name)?.kind;
-    return kind === "ints" ? (value as readonly (number | bigint)[]) : this.fail(`attribute ${name} must be a list of integers`);
+    return kind === "ints"
+      ? (value as readonly (number | bigint)[])
+      : this.fail(`attribute ${name} must be a list of integers`);
   }
   type(k: number): { readonly dtype: DType; readonly shape: readonly Dim[] } {
     return this.context.type(this.input(k)) ?? this.fail(`input ${k} must be a tensor`);
@@ -63,7 +69,10 @@ export class Draft {
   constant(stem: string, value: Tensor): string {
     const name = this.context.fresh(`${this.node.outputs[0] ?? this.node.name}.${stem}`);
     const source: TensorSource = { name, dtype: value.dtype, shape: value.shape, read: () => value };
-    this.extra.push({ ...this.plain("Constant", [], [name]), attributes: new Map([["value", { kind: "tensor", value: source }]]) });
+    this.extra.push({
+      ...this.plain("Constant", [], [name]),
+      attributes: new Map([["value", { kind: "tensor", value: source }]]),
+    });
     return name;
   }
   int64s(stem: string, values: readonly (number | bigint)[]): string {
@@ -110,8 +119,13 @@ const ints = (value: readonly (number | bigint)[]): SourceAttribute => ({ kind: 
 const string = (value: string): SourceAttribute => ({ kind: "string", value });
 const float = (value: number): SourceAttribute => ({ kind: "float", value });
 
-const rows = (ops: readonly string[], from: number, to: number, convert: Conversion["convert"], into?: readonly string[]): Conversion[] =>
-  ops.map((op) => ({ op, from, to, convert, ...(into && { into }) }));
+const rows = (
+  ops: readonly string[],
+  from: number,
+  to: number,
+  convert: Conversion["convert"],
+  becomes?: string,
+): Conversion[] => ops.map((op) => ({ op, from, to, convert, ...(becomes !== undefined && { becomes }) }));
 
 /** An attribute of integers that became input `at`; an absent one leaves the input out. */
 const intsToInput = (attribute: string, at: number) => (draft: Draft) => {
@@ -121,7 +135,10 @@ const intsToInput = (attribute: string, at: number) => (draft: Draft) => {
   return draft.result({ inputs: [...inputs, draft.int64s(attribute, values)], remove: [attribute] });
 };
 
-const remove = (...names: string[]) => (draft: Draft) => draft.result({ remove: names });
+const remove =
+  (...names: string[]) =>
+  (draft: Draft) =>
+    draft.result({ remove: names });
 
 /** Before opset 7, B's dimensions lined up with A's at `axis`; numpy's rule needs ones after them. */
 function alignBroadcast(draft: Draft): readonly SourceNode[] {
@@ -134,7 +151,10 @@ function alignBroadcast(draft: Draft): readonly SourceNode[] {
   const trailing = rank - start - own;
   if (trailing < 0) draft.fail("broadcast axis leaves no room for the second input", { found: `axis ${axis}` });
   if (trailing === 0) return draft.result(changes);
-  const axes = draft.int64s("axes", Array.from({ length: trailing }, (_, k) => own + k));
+  const axes = draft.int64s(
+    "axes",
+    Array.from({ length: trailing }, (_, k) => own + k),
+  );
   return draft.result({ ...changes, inputs: [draft.input(0), draft.emit("Unsqueeze", [draft.input(1), axes])] });
 }
 
@@ -147,7 +167,11 @@ function flattenedAxis(draft: Draft): readonly SourceNode[] {
   const x = draft.input(0);
   const flat = draft.emit("Flatten", [x], { axis: int(axis) });
   const result = draft.emit(draft.node.op, [flat], { axis: int(1) });
-  return draft.result({ op: "Reshape", inputs: [result, draft.emit("Shape", [x])], remove: [...draft.node.attributes.keys()] });
+  return draft.result({
+    op: "Reshape",
+    inputs: [result, draft.emit("Shape", [x])],
+    remove: [...draft.node.attributes.keys()],
+  });
 }
 
 /** An input that is an empty tensor means the same as one that is left out. */
@@ -157,12 +181,20 @@ function withoutEmpty(draft: Draft, k: number): string {
   return shape?.length === 1 && shape[0] === 0 ? "" : name;
 }
 
-const upsampleModes = new Map([["nearest", "nearest"], ["linear", "linear"], ["bilinear", "linear"]]);
+const upsampleModes = new Map([
+  ["nearest", "nearest"],
+  ["linear", "linear"],
+  ["bilinear", "linear"],
+]);
 
 function upsampleToResize(draft: Draft): readonly SourceNode[] {
   const given = draft.attribute("mode") ?? "nearest";
   const mode = upsampleModes.get(String(given)) ?? draft.fail("unknown mode", { found: String(given) });
-  const set = { mode: string(mode), coordinate_transformation_mode: string("asymmetric"), nearest_mode: string("floor") };
+  const set = {
+    mode: string(mode),
+    coordinate_transformation_mode: string("asymmetric"),
+    nearest_mode: string("floor"),
+  };
   return draft.result({ op: "Resize", inputs: [draft.input(0), "", draft.input(1)], set });
 }
 
@@ -170,7 +202,10 @@ function upsampleToResize(draft: Draft): readonly SourceNode[] {
 function resize10(draft: Draft): readonly SourceNode[] {
   const scales = draft.context.constant(draft.input(1));
   const shrinks = scales !== undefined && Array.from(scales.data as ArrayLike<number>).some((scale) => scale < 1);
-  const set = { coordinate_transformation_mode: string("asymmetric"), nearest_mode: string(shrinks ? "ceil" : "floor") };
+  const set = {
+    coordinate_transformation_mode: string("asymmetric"),
+    nearest_mode: string(shrinks ? "ceil" : "floor"),
+  };
   return draft.result({ inputs: [draft.input(0), "", draft.input(1)], set });
 }
 
@@ -209,7 +244,11 @@ function clip(draft: Draft): readonly SourceNode[] {
 function pad(draft: Draft): readonly SourceNode[] {
   const pads = draft.integers("pads") ?? draft.fail("attribute pads is missing");
   const value = draft.number("value") ?? 0;
-  const inputs = [draft.input(0), draft.int64s("pads", pads), draft.constant("value", tensor(draft.type(0).dtype, [], [value]))];
+  const inputs = [
+    draft.input(0),
+    draft.int64s("pads", pads),
+    draft.constant("value", tensor(draft.type(0).dtype, [], [value])),
+  ];
   return draft.result({ inputs, remove: ["pads", "value"] });
 }
 
@@ -236,15 +275,26 @@ function prelu(draft: Draft): readonly SourceNode[] {
   const rank = draft.type(0).shape.length;
   const slope = draft.type(1).shape;
   if (slope.length !== 1 || slope[0] === 1 || rank <= 2) return draft.result({ remove: ["consumed_inputs"] });
-  const axes = draft.int64s("axes", Array.from({ length: rank - 2 }, (_, k) => k + 1));
-  return draft.result({ inputs: [draft.input(0), draft.emit("Unsqueeze", [draft.input(1), axes])], remove: ["consumed_inputs"] });
+  const axes = draft.int64s(
+    "axes",
+    Array.from({ length: rank - 2 }, (_, k) => k + 1),
+  );
+  return draft.result({
+    inputs: [draft.input(0), draft.emit("Unsqueeze", [draft.input(1), axes])],
+    remove: ["consumed_inputs"],
+  });
 }
 
 /** Cast-1 names its type. */
 function castName(draft: Draft): readonly SourceNode[] {
   const name = String(draft.attribute("to") ?? "").toLowerCase();
-  const aliases = new Map<string, DType>([["float", "float32"], ["double", "float64"]]);
-  const dtype = aliases.get(name) ?? (Object.hasOwn(dtypes, name) ? (name as DType) : draft.fail("unknown element type", { found: name }));
+  const aliases = new Map<string, DType>([
+    ["float", "float32"],
+    ["double", "float64"],
+  ]);
+  const dtype =
+    aliases.get(name) ??
+    (Object.hasOwn(dtypes, name) ? (name as DType) : draft.fail("unknown element type", { found: name }));
   return draft.result({ set: { to: int(dtypes[dtype].onnx) } });
 }
 
@@ -252,8 +302,10 @@ function castName(draft: Draft): readonly SourceNode[] {
 function groupNormalization(draft: Draft): readonly SourceNode[] {
   const groups = draft.number("num_groups") ?? draft.fail("attribute num_groups is missing");
   const channels = draft.type(0).shape[1];
-  if (typeof channels !== "number") return draft.unsupported("the number of channels must be known", "give the input's shape with --shape");
-  if (groups < 1 || channels % groups !== 0) draft.fail("num_groups must divide the channels", { expected: `a divisor of ${channels}`, found: String(groups) });
+  if (typeof channels !== "number")
+    return draft.unsupported("the number of channels must be known", "give the input's shape with --shape");
+  if (groups < 1 || channels % groups !== 0)
+    draft.fail("num_groups must divide the channels", { expected: `a divisor of ${channels}`, found: String(groups) });
   const repeat = (k: number) => {
     const column = draft.emit("Reshape", [draft.input(k), draft.int64s("column", [groups, 1])]);
     const wide = draft.emit("Expand", [column, draft.int64s("wide", [groups, channels / groups])]);
@@ -268,47 +320,92 @@ function resizeOptional(draft: Draft): readonly SourceNode[] {
 }
 
 const binary = ["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"];
-const consuming = ["Abs", "Ceil", "Clip", "Elu", "Exp", "Floor", "HardSigmoid", "InstanceNormalization", "LeakyRelu", "Log", "Max", "Mean", "Min"];
+const consuming = [
+  "Abs",
+  "Ceil",
+  "Clip",
+  "Elu",
+  "Exp",
+  "Floor",
+  "HardSigmoid",
+  "InstanceNormalization",
+  "LeakyRelu",
+  "Log",
+  "Max",
+  "Mean",
+  "Min",
+];
 const consumingToo = ["Neg", "Reciprocal", "Relu", "Sigmoid", "Sqrt", "Sum", "Tanh"];
-const reductions = ["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"];
-const gridModes = new Map([["bilinear", "linear"], ["bicubic", "cubic"]]);
+const reductions = [
+  "ReduceL1",
+  "ReduceL2",
+  "ReduceLogSum",
+  "ReduceLogSumExp",
+  "ReduceMax",
+  "ReduceMean",
+  "ReduceMin",
+  "ReduceProd",
+  "ReduceSumSquare",
+];
+const gridModes = new Map([
+  ["bilinear", "linear"],
+  ["bicubic", "cubic"],
+]);
 
 /** The table. Rows of one op are in ascending order. */
 export const conversions: readonly Conversion[] = [
   // What opsets 2 to 7 dropped.
   ...rows([...consuming, ...consumingToo], 1, 6, remove("consumed_inputs")),
-  ...rows(binary, 1, 7, alignBroadcast, ["Unsqueeze"]),
-  ...rows(["PRelu"], 1, 7, prelu, ["Unsqueeze"]),
+  ...rows(binary, 1, 7, alignBroadcast),
+  ...rows(["PRelu"], 1, 7, prelu),
   ...rows(["Gemm"], 1, 7, remove("broadcast")),
   ...rows(["RNN", "GRU", "LSTM"], 1, 7, remove("output_sequence")),
   ...rows(["Selu"], 1, 6, (draft) =>
-    draft.result({ set: { alpha: float(draft.number("alpha") ?? 1.6732), gamma: float(draft.number("gamma") ?? 1.0507) }, remove: ["consumed_inputs"] }),
+    draft.result({
+      set: { alpha: float(draft.number("alpha") ?? 1.6732), gamma: float(draft.number("gamma") ?? 1.0507) },
+      remove: ["consumed_inputs"],
+    }),
   ),
   ...rows(["Concat"], 1, 4, (draft) => draft.result({ set: { axis: int(draft.number("axis") ?? 1) } })),
   ...rows(["LpPool", "GlobalLpPool"], 1, 2, (draft) => draft.result({ set: { p: int(draft.number("p") ?? 2) } })),
   ...rows(["Cast"], 1, 6, castName),
   ...rows(["Reshape"], 1, 5, (draft) => {
     const shape = draft.integers("shape") ?? draft.fail("attribute shape is missing");
-    return draft.result({ inputs: [draft.input(0), draft.int64s("shape", shape)], remove: ["shape", "consumed_inputs"] });
+    return draft.result({
+      inputs: [draft.input(0), draft.int64s("shape", shape)],
+      remove: ["shape", "consumed_inputs"],
+    });
   }),
   ...rows(["Tile"], 1, 6, tile),
   ...rows(["Upsample"], 1, 7, (draft) => {
     const scales = [1, 1, draft.number("height_scale") ?? 1, draft.number("width_scale") ?? 1];
-    return draft.result({ set: { scales: { kind: "floats", value: scales } }, remove: ["height_scale", "width_scale"] });
+    return draft.result({
+      set: { scales: { kind: "floats", value: scales } },
+      remove: ["height_scale", "width_scale"],
+    });
   }),
 
   // Attributes that became inputs, and operators that took another name.
   ...rows(["Upsample"], 7, 9, (draft) => {
-    const scales = (draft.attribute("scales") as readonly number[] | undefined) ?? draft.fail("attribute scales is missing");
-    return draft.result({ inputs: [draft.input(0), draft.constant("scales", tensor("float32", [scales.length], scales))], remove: ["scales"] });
+    const scales =
+      (draft.attribute("scales") as readonly number[] | undefined) ?? draft.fail("attribute scales is missing");
+    return draft.result({
+      inputs: [draft.input(0), draft.constant("scales", tensor("float32", [scales.length], scales))],
+      remove: ["scales"],
+    });
   }),
-  ...rows(["Upsample"], 9, 11, upsampleToResize, ["Resize"]),
+  ...rows(["Upsample"], 9, 11, upsampleToResize, "Resize"),
   ...rows(["BatchNormalization"], 1, 9, (draft) => {
     if (draft.number("spatial") === 0) draft.unsupported("spatial = 0 (statistics for each position) is not supported");
     return draft.result({ remove: ["spatial", "is_test", "consumed_inputs"] });
   }),
   ...rows(["BatchNormalization"], 9, 14, batchNormalization),
-  ...rows(["Pad"], 1, 2, (draft) => draft.result({ set: { pads: ints(draft.integers("paddings") ?? draft.fail("attribute paddings is missing")) }, remove: ["paddings"] })),
+  ...rows(["Pad"], 1, 2, (draft) =>
+    draft.result({
+      set: { pads: ints(draft.integers("paddings") ?? draft.fail("attribute paddings is missing")) },
+      remove: ["paddings"],
+    }),
+  ),
   ...rows(["Pad"], 2, 11, pad),
   ...rows(["Slice"], 1, 10, slice),
   ...rows(["TopK"], 1, 10, (draft) => {
@@ -318,14 +415,23 @@ export const conversions: readonly Conversion[] = [
   ...rows(["Clip"], 6, 11, clip),
   ...rows(["Resize"], 10, 11, resize10),
   ...rows(["Resize"], 11, 13, resizeOptional),
-  ...rows(["Dropout"], 1, 12, dropout, ["Cast"]),
-  ...rows(["Scatter"], 9, 29, (draft) => draft.result({ op: "ScatterElements" }), ["ScatterElements"]),
-  ...rows(["RoiAlign"], 10, 16, (draft) => draft.result({ set: { coordinate_transformation_mode: string("output_half_pixel") } })),
-  ...rows(["Scan"], 8, 9, (draft) => draft.unsupported("Scan of opset 8 (batched, with sequence lengths) is not supported", "export with opset 9 or newer")),
-  ...rows(["Softmax", "LogSoftmax", "Hardmax"], 1, 13, flattenedAxis, ["Flatten", "Shape", "Reshape"]),
+  ...rows(["Dropout"], 1, 12, dropout),
+  ...rows(["Scatter"], 9, 29, (draft) => draft.result({ op: "ScatterElements" }), "ScatterElements"),
+  ...rows(["RoiAlign"], 10, 16, (draft) =>
+    draft.result({ set: { coordinate_transformation_mode: string("output_half_pixel") } }),
+  ),
+  ...rows(["Scan"], 8, 9, (draft) =>
+    draft.unsupported(
+      "Scan of opset 8 (batched, with sequence lengths) is not supported",
+      "export with opset 9 or newer",
+    ),
+  ),
+  ...rows(["Softmax", "LogSoftmax", "Hardmax"], 1, 13, flattenedAxis),
   ...rows(["Squeeze", "Unsqueeze", "ReduceSum"], 1, 13, intsToInput("axes", 1)),
   ...rows(["Split"], 1, 13, (draft) => (draft.input(1) === "" ? intsToInput("split", 1)(draft) : draft.result({}))),
-  ...rows(["Split"], 13, 18, (draft) => (draft.input(1) === "" ? draft.result({ set: { num_outputs: int(draft.node.outputs.length) } }) : draft.result({}))),
+  ...rows(["Split"], 13, 18, (draft) =>
+    draft.input(1) === "" ? draft.result({ set: { num_outputs: int(draft.node.outputs.length) } }) : draft.result({}),
+  ),
   ...rows(reductions, 1, 18, intsToInput("axes", 1)),
   ...rows(["GridSample"], 16, 20, (draft) => {
     const mode = String(draft.attribute("mode") ?? "bilinear");
@@ -335,7 +441,7 @@ export const conversions: readonly Conversion[] = [
     const axis = draft.constant("axis", tensor("int64", [], [draft.number("axis") ?? 1]));
     return draft.result({ inputs: [draft.input(0), draft.input(1), axis], remove: ["axis"] });
   }),
-  ...rows(["GroupNormalization"], 18, 21, groupNormalization, ["Reshape", "Expand"]),
+  ...rows(["GroupNormalization"], 18, 21, groupNormalization),
 ];
 
 const byOp = new Map<string, Conversion[]>();
@@ -344,6 +450,13 @@ for (const row of conversions) byOp.set(row.op, [...(byOp.get(row.op) ?? []), ro
 /** The row for a node in this opset, if its form is not the newest. */
 export function conversionFor(domain: string, op: string, version: number): Conversion | undefined {
   return domain === "" ? byOp.get(op)?.find((row) => version >= row.from && version < row.to) : undefined;
+}
+
+/** The name that an op of this opset has in the newest form. */
+export function newestName(domain: string, op: string, version: number): string {
+  let row = conversionFor(domain, op, version);
+  while (row && row.becomes === undefined) row = conversionFor(domain, op, row.to);
+  return row?.becomes ?? op;
 }
 
 /** One step of conversion, or undefined for a node in its newest form. */

@@ -112,7 +112,16 @@ NF_NOINLINE void conv_items(const ConvArgs& args, const Taps& taps, NfInt begin,
     direct[k] = {(t.taps[k].y * a.xh + t.taps[k].x * a.xw) * 4, b};
     packed[k] = {k * channels * 4, b};
   }
-  const Operands in_place{direct, t.count, channels, a.xc * 4, panel_bytes};
+  /* Taps whose elements follow each other in x and in w are one run: a kernel row of a channels-last input. */
+  auto follows = [&](NfInt k) { return direct[k].a == direct[k - 1].a + channels * a.xc * 4 && direct[k].b == direct[k - 1].b + channels * panel_width * 4; };
+  NfInt merged = 1;
+  while (merged < t.count && follows(merged)) ++merged;
+  if (merged > 1) {
+    for (NfInt k = 1; k < t.count; ++k)
+      if (follows(k) != (k % merged != 0) || t.count % merged) merged = 1;
+    for (NfInt k = 0; k < t.count / merged; ++k) direct[k] = direct[k * merged];
+  }
+  const Operands in_place{direct, t.count / merged, channels * merged, a.xc * 4, panel_bytes};
   Operands copied{packed, t.count, channels, 4, panel_bytes};
   if (t.dense && t.count) copied.run_count = 1, copied.count = depth;
   alignas(64) float acc[max_rows * max_panels * panel_width];

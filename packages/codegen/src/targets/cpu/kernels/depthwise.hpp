@@ -1,11 +1,11 @@
 /* Depthwise convolution (one filter per channel): lanes are channels, four neighbouring outputs share each weight vector.
  *
  * Weights are "f32.taps": [KH * KW][C]. Input and output have any element strides; channels-last is the fast layout.
- * Per output element products are summed over taps in order (kh, then kw); a tap in the padding adds nothing.
+ * Per output element products are summed over taps in order (kh, then kw); a tap in the padding adds 0 or nothing.
  *
  *   dims:    N H W C  OH OW  KH KW sh sw  dh dw pt pl  xn xh xw xc  on oh ow oc                       (22 values)
  *   items    = N * OH * ceil(OW / 16)
- *   scratch  = 32 * KH * KW + 16 * roundup(C, 16) + 4 * KH * KW * C + 64                              (bytes)
+ *   scratch  = 80 * KH * KW + 20 * roundup(C, 16) + 16 * KH * KW * C + 64                            (bytes)
  *
  * Epilogue and prologue as in conv.hpp.
  */
@@ -24,91 +24,92 @@ NF_INLINE DepthwiseArgs depthwise_args(const NfInt* d, const void* x, const void
 
 constexpr NfInt depthwise_columns_per_item = 16;
 
-/* The taps that an output reads: `lines` times `count` consecutive taps, `pitch` apart, the first being `first`. */
-struct TapRange { NfInt first, lines, count, pitch; };
+constexpr int depthwise_group = 4;
+NF_INLINE NfInt min_of(NfInt a, NfInt b) { return a < b ? a : b; }
+NF_INLINE NfInt max_of(NfInt a, NfInt b) { return a > b ? a : b; }
 
-/* Sums of COUNT neighbouring outputs over all channels, `out_pitch` apart; `offset` of each tap and `next` output in x. */
-template <int COUNT>
-NF_NOINLINE void accumulate_taps(float* out, NfInt out_pitch, const float* x, NfInt next, const float* w, NfInt C, const NfInt* offset, const TapRange& range) {
+/* Sums of the channels [c, c + VECTORS * lanes) of a group of outputs; `offset`: [tap][output], in bytes from x. */
+template <int VECTORS, class M>
+NF_INLINE void accumulate_taps(float* out, NfInt pitch, const float* x, const float* w, NfInt C, const NfInt* offset, NfInt count, M m) {
   constexpr int L = lanes<F32>;
-  const TapRange r = range;
-  for (NfInt c = 0; c < C; c += L) {
-    const bool whole = c + L <= C;
-    const Some m(whole ? L : C - c);
-    F32 acc[COUNT];
+  F32 acc[depthwise_group][VECTORS];
 #pragma GCC unroll 4
-    for (int i = 0; i < COUNT; ++i) acc[i] = F32{};
-    for (NfInt line = 0, t = r.first; line < r.lines; ++line, t += r.pitch) {
-      const float* f = w + t * C + c;
-      const NfInt* at = offset + t;
-      const NfInt* const end = at + r.count;
-      if (whole) {
-        for (; at != end; ++at, f += C) {
-          const F32 k = ld<F32>(f, All{});
-          const float* v = x + *at + c;
+  for (int i = 0; i < depthwise_group; ++i)
 #pragma GCC unroll 4
-          for (int i = 0; i < COUNT; ++i) acc[i] = fma(ld<F32>(v + i * next, All{}), k, acc[i]);
-        }
-      } else {
-        for (; at != end; ++at, f += C) {
-          const F32 k = ld<F32>(f, m);
-          const float* v = x + *at + c;
+    for (int v = 0; v < VECTORS; ++v) acc[i][v] = F32{};
+  for (NfInt t = 0; t < count; ++t, w += C, offset += depthwise_group) {
+    F32 f[VECTORS];
 #pragma GCC unroll 4
-          for (int i = 0; i < COUNT; ++i) acc[i] = fma(ld<F32>(v + i * next, m), k, acc[i]);
-        }
-      }
+    for (int v = 0; v < VECTORS; ++v) f[v] = ld<F32>(w + v * L, m);
+#pragma GCC unroll 4
+    for (int i = 0; i < depthwise_group; ++i) {
+      const float* p = (const float*)((const char*)x + offset[i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; ++v) acc[i][v] = fma(ld<F32>(p + v * L, m), f[v], acc[i][v]);
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < COUNT; ++i) st(out + i * out_pitch + c, acc[i], All{});
   }
+#pragma GCC unroll 4
+  for (int i = 0; i < depthwise_group; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; ++v) st(out + i * pitch + v * L, acc[i][v], All{});
 }
 
-/* The taps [first, end) of `count` that fall into [0, size) when tap 0 falls on `at`. */
-NF_INLINE void inside_taps(NfInt at, NfInt dilation, NfInt count, NfInt size, NfInt& first, NfInt& end) {
-  first = at < 0 ? ceil_div(-at, dilation) : 0;
-  end = ceil_div(size - at, dilation);
-  if (end > count) end = count;
-  if (end < first) end = first;
+NF_NOINLINE void accumulate_group(float* out, NfInt pitch, const float* x, const float* w, NfInt C, const NfInt* offset, NfInt count) {
+  constexpr int L = lanes<F32>;
+  NfInt c = 0;
+  for (; c + 2 * L <= C; c += 2 * L) accumulate_taps<2>(out + c, pitch, x + c, w + c, C, offset, count, All{});
+  for (; c + L <= C; c += L) accumulate_taps<1>(out + c, pitch, x + c, w + c, C, offset, count, All{});
+  if (c < C) accumulate_taps<1>(out + c, pitch, x + c, w + c, C, offset, count, Some(C - c));
 }
 
 NF_NOINLINE int depthwise_launch(const NfLaunch* launch, const DepthwiseArgs& args, const Hooks& hooks) {
+  constexpr int G = depthwise_group;
   const DepthwiseArgs a = args;
   const NfInt segments = ceil_div(a.OW, depthwise_columns_per_item), count = a.KH * a.KW, C = a.Cin, pitch = (C + 15) & -16;
   const bool in_place = !hooks.prologue && a.xc == 1;
   float* acc = (float*)launch->scratch;
-  Tap* taps = (Tap*)(acc + 4 * pitch);
-  NfInt* offset = (NfInt*)(taps + count);
-  NfInt* packed = offset + count;
-  float* pack = (float*)(((unsigned long long)(packed + count) + 63) & -64ll);
+  float* zero = acc + G * pitch; /* what a tap in the padding reads */
+  Tap* taps = (Tap*)(zero + pitch);
+  NfInt* inner = (NfInt*)(taps + count); /* offsets in bytes, from the input of the group's first output */
+  NfInt* edge = inner + G * count;       /* the same for a group with padding */
+  float* pack = (float*)(((unsigned long long)(edge + G * count) + 63) & -64ll);
+  for (NfInt i = 0; i < pitch; ++i) zero[i] = 0;
   for (NfInt y = 0, t = 0; y < a.KH; ++y)
     for (NfInt x = 0; x < a.KW; ++x, ++t) {
       taps[t] = {(int)(y * a.dh - a.pt), (int)(x * a.dw - a.pl), t};
-      offset[t] = taps[t].y * a.xh + taps[t].x * a.xw, packed[t] = t * C;
+      for (int i = 0; i < G; ++i)
+        inner[t * G + i] = 4 * (in_place ? taps[t].y * a.xh + (taps[t].x + i * a.sw) * a.xw : (i * count + t) * C);
     }
   const Taps all{taps, count, 0, 0, 0, 0, true};
-  Pixel pixel[4];
+  Pixel pixel[G];
   Tile tile{acc, pitch, 0, pixel, 0, C, a.o, a.on, a.oh, a.ow, a.oc};
   for (NfInt item = launch->begin; item < launch->end; ++item) {
     Pixel p{item / segments / a.OH, item / segments % a.OH, item % segments * depthwise_columns_per_item};
     const NfInt end = p.ow + depthwise_columns_per_item < a.OW ? p.ow + depthwise_columns_per_item : a.OW;
-    const NfInt next = a.sw * a.xw;
-    NfInt y0, y1, x0, x1;
-    inside_taps(p.oh * a.sh - a.pt, a.dh, a.KH, a.H, y0, y1);
-    for (; p.ow < end; p.ow += tile.rows) {
-      const NfInt at = p.ow * a.sw - a.pl;
+    const NfInt ih = p.oh * a.sh - a.pt;
+    const NfInt y0 = ih < 0 ? min_of(ceil_div(-ih, a.dh), a.KH) : 0, y1 = max_of(y0, min_of(ceil_div(a.H - ih, a.dh), a.KH));
+    for (; p.ow < end; p.ow += G) {
+      const NfInt iw = p.ow * a.sw - a.pl;
       const float* x = a.x + p.n * a.xn + p.oh * a.sh * a.xh + p.ow * a.sw * a.xw;
-      tile.rows = 1;
+      tile.rows = p.ow + G < end ? G : (int)(end - p.ow);
+      for (int i = 0; i < G; ++i) pixel[i] = {p.n, p.oh, p.ow + i};
       if (!in_place) {
-        hooks.fill(hooks.prologue, pack, a, all, p, 0, C);
-        accumulate_taps<1>(acc, pitch, pack, 0, a.w, C, packed, {0, 1, count, 0});
-      } else if (p.ow + 4 <= end && at >= 0 && at + 3 * a.sw + (a.KW - 1) * a.dw < a.W) {
-        tile.rows = 4;
-        accumulate_taps<4>(acc, pitch, x, next, a.w, C, offset, {y0 * a.KW, 1, (y1 - y0) * a.KW, 0});
+        for (int i = 0; i < tile.rows; ++i) hooks.fill(hooks.prologue, pack + i * count * C, a, all, pixel[i], 0, C);
+        accumulate_group(acc, pitch, pack, a.w, C, inner, count);
+      } else if (iw >= 0 && iw + (G - 1) * a.sw + (a.KW - 1) * a.dw < a.W) {
+        accumulate_group(acc, pitch, x, a.w + y0 * a.KW * C, C, inner + y0 * a.KW * G, (y1 - y0) * a.KW);
       } else {
-        inside_taps(at, a.dw, a.KW, a.W, x0, x1);
-        accumulate_taps<1>(acc, pitch, x, next, a.w, C, offset, {y0 * a.KW + x0, y1 - y0, x1 - x0, a.KW});
+        /* Outputs beyond the row's end are computed from what is there, or zeros, and not stored. */
+        typedef long long Group __attribute__((vector_size(8 * G), aligned(8)));
+        const Group nothing = Group{} + (NfInt)((unsigned long long)zero - (unsigned long long)x);
+        for (NfInt k = 0; k < a.KW; ++k) {
+          const Group column = Group{0, 1, 2, 3} * a.sw + (iw + k * a.dw);
+          const Group inside = (column >= 0) & (column < a.W);
+          for (NfInt t = y0 * a.KW + k; t < y1 * a.KW; t += a.KW)
+            *(Group*)(edge + t * G) = (*(const Group*)(inner + t * G) & inside) | (nothing & ~inside);
+        }
+        accumulate_group(acc, pitch, x, a.w + y0 * a.KW * C, C, edge + y0 * a.KW * G, (y1 - y0) * a.KW);
       }
-      for (int i = 0; i < tile.rows; ++i) pixel[i] = {p.n, p.oh, p.ow + i};
       hooks.finish(hooks.epilogue, tile);
     }
   }
