@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import { type DType, internalError, isFloat } from "@nimforge/tensor";
 import { add, floordiv, max, min, mod, mul, rangeOf, sub, SymbolicDim } from "./dim.js";
-import { type DataIndex, type Dim, dataIndex, type SymbolAtom, substitute as substituteDim, visitSymbols } from "./dim.js";
+import { type Atom, type DataIndex, type Dim, dataIndex, type SymbolAtom, substitute as substituteDim, visitSymbols } from "./dim.js";
 
 /** Operations on one element. Comparison and logic give bool; bitwise and shift are for integers. */
 export const scalarOps = {
@@ -229,20 +229,20 @@ export function rewriteExpr(expr: Expr, rewrite: Rewrite): Expr {
   return onExpr(expr);
 }
 
-/** Rewrites a Dim, and through it the loads inside data indices. */
+/** Rewrites a Dim, and through it the loads inside data indices; what a symbol is replaced by is taken as it is. */
 export function rewriteDim(dim: Dim, rewrite: Rewrite): Dim {
   if (typeof dim === "number") return dim;
-  const substituted = rewrite.symbol ? substituteDim(dim, rewrite.symbol) : dim;
-  return rewrite.load ? rewriteData(substituted, rewrite.load) : substituted;
-}
-
-function rewriteData(dim: Dim, onLoad: NonNullable<Rewrite["load"]>): Dim {
-  if (typeof dim === "number" || !dim.key.includes("data(")) return dim;
-  // A substitution that maps no symbol reaches every data index through ExprIndex; loads are rewritten by wrapping it.
-  return mapDataIndices(dim, (value) => {
-    const replaced = rewriteExpr((value as ExprIndex).expr, { load: onLoad });
-    return replaced === (value as ExprIndex).expr ? value : new ExprIndex(replaced);
-  });
+  if (!rewrite.load || !dim.key.includes("data(")) return rewrite.symbol ? substituteDim(dim, rewrite.symbol) : dim;
+  const onAtom = (atom: Atom): Dim => {
+    const self = () => new SymbolicDim([{ coefficient: 1, atoms: [atom] }]);
+    if (atom.kind === "symbol") return rewrite.symbol?.(atom) ?? self();
+    if (atom.kind === "data") {
+      const expr = rewriteExpr((atom.value as ExprIndex).expr, rewrite);
+      return dataIndex(new ExprIndex(expr), rewriteDim(atom.extent, rewrite));
+    }
+    return { floordiv, mod, min, max }[atom.kind](rewriteDim(atom.a, rewrite), rewriteDim(atom.b, rewrite));
+  };
+  return add(...dim.terms.map((term) => mul(term.coefficient, ...term.atoms.map(onAtom))));
 }
 
 /** Replaces the data indices inside a Dim. */

@@ -45,13 +45,20 @@ const float: Record<string, (a: number, b: number) => number> = {
   // IEEE 754 pow, which C and numpy follow: 1 ** y = 1 and (-1) ** ±∞ = 1 even where JavaScript says NaN.
   pow: (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Number.POSITIVE_INFINITY) ? 1 : a ** b),
   fmod: (a, b) => a % b,
-  mod: (a, b) => a - b * Math.floor(a / b),
+  mod: floorModulo,
   min: minimum,
   max: maximum,
   round: roundHalfEven,
   erf,
   sigmoid: (x) => 1 / (1 + Math.exp(-x)),
 };
+
+/** Python's and numpy's %: the remainder has the divisor's sign, a zero remainder too. */
+function floorModulo(a: number, b: number): number {
+  const rest = a % b;
+  if (rest === 0) return b < 0 || Object.is(b, -0) ? -0 : 0;
+  return rest < 0 !== b < 0 ? rest + b : rest;
+}
 
 function nonZero<T extends number | bigint>(b: T): T {
   if (!b) throw new NimforgeError("malformed", "division-by-zero", "integer division by zero", { fix: "the divisor comes as data; keep it from being 0" });
@@ -66,8 +73,9 @@ const int: Record<string, (a: number, b: number, bits: number) => number> = {
   max: Math.max,
   abs: Math.abs,
   sign: Math.sign,
-  shl: (a, b, bits) => (b >= bits ? 0 : a << b),
-  shr: (a, b, bits) => (b >= bits ? 0 : a >>> b),
+  // Shifts by a negative or too large amount leave only zeros, or, to the right, only the sign.
+  shl: (a, b, bits) => (b < 0 || b >= bits ? 0 : a << b),
+  shr: (a, b, bits) => (b < 0 || b >= bits ? (a < 0 ? -1 : 0) : a < 0 ? a >> b : a >>> b),
 };
 
 const floorDivide = (a: bigint, b: bigint) => (a % b !== 0n && a < 0n !== b < 0n ? a / b - 1n : a / b);
@@ -79,8 +87,8 @@ const big: Record<string, (a: bigint, b: bigint) => bigint> = {
   max: (a, b) => (a > b ? a : b),
   abs: (a) => (a < 0n ? -a : a),
   sign: (a) => (a > 0n ? 1n : a < 0n ? -1n : 0n),
-  shl: (a, b) => (b >= 64n ? 0n : a << b),
-  shr: (a, b) => (b >= 64n ? 0n : a >> b),
+  shl: (a, b) => (b < 0n || b >= 64n ? 0n : a << b),
+  shr: (a, b) => (b < 0n || b >= 64n ? (a < 0n ? -1n : 0n) : a >> b),
   pow: (a, b) => (b < 0n ? (a === 1n ? 1n : a === -1n ? (b % 2n === 0n ? 1n : -1n) : 0n) : a ** b),
 };
 
@@ -97,15 +105,11 @@ export const runtime = {
   int,
   big,
   floorMod: (a: number, b: number) => a - b * Math.floor(a / b),
-  /** Float → integer: truncation; 4- and 2-bit types and float values within ±2^63 wrap like C's two's complement; NaN is 0. */
+  /** Float → integer: truncation, then the low bits (two's complement), as ONNX's reference does; NaN is 0, infinities saturate. */
   toInt: (dtype: DType, x: number): number => {
     const { bits, kind } = dtypeInfo(dtype);
     if (Number.isNaN(x)) return 0;
     const t = Math.trunc(x);
-    if (bits < 8) {
-      const { low, high } = limits(dtype);
-      return Math.min(high, Math.max(low, roundHalfEven(x)));
-    }
     if (!Number.isFinite(t)) return t > 0 ? limits(dtype).high : limits(dtype).low;
     const wrapped = Number(BigInt.asUintN(bits, BigInt(t)));
     return kind === "int" && wrapped >= 2 ** (bits - 1) ? wrapped - 2 ** bits : wrapped;

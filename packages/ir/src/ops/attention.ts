@@ -1,21 +1,26 @@
-/** Attention and what stands around it: rotary position embedding, linear attention. */
-import { type DType, dtypeFromOnnx, dtypes, type Tensor, tensor, toNumbers } from "@nimforge/tensor";
+/** Attention and rotary position embedding. */
+import { type DType, dtypeFromOnnx, dtypes } from "@nimforge/tensor";
 import { add, type Dim, floordiv, formatDim, mul, sub } from "../dim.js";
 import { type Graph, inputOp, rebuild, type Value } from "../graph.js";
-import { compositeOp, type InputSpec, loopOp, opaqueOp, type Op, type OpContext, typeSets } from "../op.js";
+import { compositeOp, type InputSpec, loopOp, type Op, type OpContext, typeSets } from "../op.js";
 import { call, cast, computeType, constant, type Expr, index, indexBy } from "../scalar.js";
-import { tensorType } from "../types.js";
 import { arithmetic, attributeOf, castTo, optionalInt } from "./expansion.js";
+import { linearAttention } from "./linear-attention.js";
 import { within } from "./window.js";
 
 const { float, index: indexTypes } = typeSets;
-const typed = (name: string, types: readonly DType[] = float, optional = false): InputSpec => ({ name, types, optional });
+const typed = (name: string, types: readonly DType[] = float, optional = false): InputSpec => ({
+  name,
+  types,
+  optional,
+});
 const optional = (name: string, types: readonly DType[] = float) => typed(name, types, true);
 
 /** [batch, length, heads·size] as [batch, heads, length, size]. */
 function splitHeads(context: OpContext, x: Value, heads: number): Value {
   const [batch, length, hidden] = x.shape as [Dim, Dim, Dim];
-  if (typeof hidden === "number" && hidden % heads !== 0) context.fail("the number of heads must divide the hidden size", { found: `${heads} heads, hidden size ${hidden}` });
+  if (typeof hidden === "number" && hidden % heads !== 0)
+    context.fail("the number of heads must divide the hidden size", { found: `${heads} heads, hidden size ${hidden}` });
   const split = context.apply("Reshape", [x, context.int64s([batch, length, heads, floordiv(hidden, heads)])]);
   return context.apply("Transpose", [split], { perm: [0, 2, 1, 3] });
 }
@@ -24,14 +29,24 @@ function splitHeads(context: OpContext, x: Value, heads: number): Value {
 function rootScale(context: OpContext, q: Value, scale: number | undefined): number {
   const size = q.shape[3] as Dim;
   if (scale !== undefined) return Math.sqrt(scale);
-  return typeof size === "number" ? 1 / Math.sqrt(Math.sqrt(size)) : context.unsupported(`the head size ${formatDim(size)} must be known to derive the scale`, "set the scale attribute");
+  return typeof size === "number"
+    ? 1 / Math.sqrt(Math.sqrt(size))
+    : context.unsupported(
+        `the head size ${formatDim(size)} must be known to derive the scale`,
+        "set the scale attribute",
+      );
 }
 
 /** How many query heads share one of K's and V's. */
 function headsPerGroup(context: OpContext, q: Value, k: Value): number {
   const [queries, keys] = [q.shape[1], k.shape[1]];
-  if (typeof queries !== "number" || typeof keys !== "number") return context.unsupported("the numbers of heads must be known");
-  if (queries % keys !== 0) context.fail("the heads of K must divide the heads of Q", { expected: `a divisor of ${queries}`, found: String(keys) });
+  if (typeof queries !== "number" || typeof keys !== "number")
+    return context.unsupported("the numbers of heads must be known");
+  if (queries % keys !== 0)
+    context.fail("the heads of K must divide the heads of Q", {
+      expected: `a divisor of ${queries}`,
+      found: String(keys),
+    });
   return queries / keys;
 }
 
@@ -56,8 +71,11 @@ function inline(graph: Graph, inputs: readonly Value[]): Value[] {
   const known = new Map<Value, Value>(graph.inputs.map(({ value }, k) => [value, inputs[k] as Value]));
   for (const node of graph.nodes()) {
     if (node.op === inputOp) continue;
-    const outputs = rebuild(node, node.inputs.map((value) => value && known.get(value)));
-    node.outputs.forEach((value, k) => known.set(value, outputs[k] as Value));
+    const outputs = rebuild(
+      node,
+      node.inputs.map((value) => value && known.get(value)),
+    );
+    for (const [k, value] of node.outputs.entries()) known.set(value, outputs[k] as Value);
   }
   return graph.outputs.map(({ value }) => known.get(value) as Value);
 }
@@ -67,25 +85,47 @@ function softmaxType(context: OpContext, fallback: DType): DType {
   const code = optionalInt(context, "softmax_precision");
   if (code === undefined || code === 0) return fallback;
   const dtype = dtypeFromOnnx(code);
-  return dtype && float.includes(dtype) ? dtype : context.fail("softmax_precision must be a floating point type", { found: String(code) });
+  return dtype && float.includes(dtype)
+    ? dtype
+    : context.fail("softmax_precision must be a floating point type", { found: String(code) });
 }
 
-const headAttributes = { q_num_heads: attributeOf.int, kv_num_heads: attributeOf.int, scale: { type: "float" } as const, softmax_precision: attributeOf.int };
+const headAttributes = {
+  q_num_heads: attributeOf.int,
+  kv_num_heads: attributeOf.int,
+  scale: { type: "float" } as const,
+  softmax_precision: attributeOf.int,
+};
 
 const scaledDotProduct = compositeOp(
   "Attention",
   {
-    inputs: ["Q", "K", "V"].map((name) => typed(name)).concat([
-      optional("attn_mask", [...float, "bool"]),
-      optional("past_key"),
-      optional("past_value"),
-      optional("nonpad_kv_seqlen", ["int64"]),
-    ]),
-    attributes: { ...headAttributes, is_causal: 0, softcap: attributeOf.float(0), qk_matmul_output_mode: 0, left_window_size: -1, right_window_size: -1 },
+    inputs: ["Q", "K", "V"]
+      .map((name) => typed(name))
+      .concat([
+        optional("attn_mask", [...float, "bool"]),
+        optional("past_key"),
+        optional("past_value"),
+        optional("nonpad_kv_seqlen", ["int64"]),
+      ]),
+    attributes: {
+      ...headAttributes,
+      is_causal: 0,
+      softcap: attributeOf.float(0),
+      qk_matmul_output_mode: 0,
+      left_window_size: -1,
+      right_window_size: -1,
+    },
   },
   (context, ...inputs) => {
-    const [givenQ, givenK, givenV, mask, pastKey, pastValue, nonpad] = inputs as [Value, Value, Value, ...(Value | undefined)[]];
-    if ((pastKey === undefined) !== (pastValue === undefined)) context.fail("past_key and past_value must be given together");
+    const [givenQ, givenK, givenV, mask, pastKey, pastValue, nonpad] = inputs as [
+      Value,
+      Value,
+      Value,
+      ...(Value | undefined)[],
+    ];
+    if ((pastKey === undefined) !== (pastValue === undefined))
+      context.fail("past_key and past_value must be given together");
     if (nonpad && pastKey) context.fail("nonpad_kv_seqlen must not be given with past_key and past_value");
     const flat = context.rank(0) === 3;
     const heads = (name: string) => optionalInt(context, name) ?? context.fail(`${name} is required when Q has rank 3`);
@@ -102,27 +142,43 @@ const scaledDotProduct = compositeOp(
     const capped = softcapped(context, raw);
 
     const [queries, keys] = [q.shape[2] as Dim, k.shape[2] as Dim];
-    const [causal, left, right] = [context.int("is_causal"), context.int("left_window_size"), context.int("right_window_size")];
+    const [causal, left, right] = [
+      context.int("is_causal"),
+      context.int("left_window_size"),
+      context.int("right_window_size"),
+    ];
     const biased = mask !== undefined || nonpad !== undefined || causal !== 0 || left >= 0 || right >= 0;
     const past = pastKey ? (pastKey.shape[2] as Dim) : 0;
     const bias = biased
-      ? context.apply("nim:AttentionBias", [context.int64s([queries, keys, past]), mask, nonpad], { dtype: dtypes[q.dtype].onnx, is_causal: causal, left_window_size: left, right_window_size: right })
+      ? context.apply("nim:AttentionBias", [context.int64s([queries, keys, past]), mask, nonpad], {
+          dtype: dtypes[q.dtype].onnx,
+          is_causal: causal,
+          left_window_size: left,
+          right_window_size: right,
+        })
       : undefined;
     const scores = bias ? plus(capped, bias) : capped;
     const wide = softmaxType(context, q.dtype);
     let weights = context.apply("Softmax", [castTo(context, scores, wide)], { axis: -1 });
     if (bias && (mask || nonpad || left >= 0 || right >= 0)) {
       // A row that attends to nothing is 0; softmax alone would give NaN.
-      const empty = context.apply("IsInf", [context.apply("ReduceMax", [bias, context.int64s([-1])])], { detect_positive: 0 });
+      const empty = context.apply("IsInf", [context.apply("ReduceMax", [bias, context.int64s([-1])])], {
+        detect_positive: 0,
+      });
       weights = context.apply("Where", [empty, context.scalar(wide, 0), weights]);
     }
     const probabilities = castTo(context, weights, q.dtype);
     let y = groupedMatMul(context, probabilities, v, group);
     if (flat) {
       const [batch, count, length, size] = y.shape as [Dim, Dim, Dim, Dim];
-      y = context.apply("Reshape", [context.apply("Transpose", [y], { perm: [0, 2, 1, 3] }), context.int64s([batch, length, mul(count, size)])]);
+      y = context.apply("Reshape", [
+        context.apply("Transpose", [y], { perm: [0, 2, 1, 3] }),
+        context.int64s([batch, length, mul(count, size)]),
+      ]);
     }
-    const exposed = [raw, capped, scores, probabilities][context.int("qk_matmul_output_mode")] ?? context.fail("qk_matmul_output_mode must be 0, 1, 2 or 3");
+    const exposed =
+      [raw, capped, scores, probabilities][context.int("qk_matmul_output_mode")] ??
+      context.fail("qk_matmul_output_mode must be 0, 1, 2 or 3");
     return [y, k, v, exposed].slice(0, context.outputCount);
   },
 );
@@ -136,7 +192,11 @@ const attentionBias = loopOp(
   "AttentionBias",
   {
     domain: "nim",
-    inputs: [typed("sizes", ["int64"]), optional("attn_mask", [...float, "bool"]), optional("nonpad_kv_seqlen", ["int64"])],
+    inputs: [
+      typed("sizes", ["int64"]),
+      optional("attn_mask", [...float, "bool"]),
+      optional("nonpad_kv_seqlen", ["int64"]),
+    ],
     attributes: { dtype: { type: "int", required: true }, is_causal: 0, left_window_size: -1, right_window_size: -1 },
   },
   (context) => {
@@ -144,14 +204,20 @@ const attentionBias = loopOp(
     const dtype = dtypeFromOnnx(context.int("dtype")) ?? context.fail("dtype is unknown");
     const maskShape = context.has(1) ? context.shape(1) : [];
     const outer = maskShape.slice(0, -2);
-    const shape = [...(context.has(2) ? context.broadcast(outer, [context.shape(2)[0] as Dim, 1]) : outer), queries, keys];
+    const shape = [
+      ...(context.has(2) ? context.broadcast(outer, [context.shape(2)[0] as Dim, 1]) : outer),
+      queries,
+      keys,
+    ];
     const [left, right] = [context.int("left_window_size"), context.int("right_window_size")];
     const zero = constant(dtype, 0);
     const masked = constant(dtype, Number.NEGATIVE_INFINITY);
     return context.over(shape, (...at) => {
       const [i, j] = at.slice(-2) as [Dim, Dim];
       const conditions: Expr[] = [];
-      const length = context.has(2) ? context.load(2, [context.shape(2)[0] === 1 ? 0 : (at[at.length - 4] as Dim)]) : undefined;
+      const length = context.has(2)
+        ? context.load(2, [context.shape(2)[0] === 1 ? 0 : (at[at.length - 4] as Dim)])
+        : undefined;
       if (length) conditions.push(call("lt", index(j), length));
       // key j relative to the query's own position i + offset
       const offset = length ? call("sub", length, index(queries)) : index(past);
@@ -164,11 +230,20 @@ const attentionBias = loopOp(
         // A mask shorter than the keys hides the rest; its last axis is never broadcast.
         const own = maskShape[maskShape.length - 1] as Dim;
         conditions.push(...within(j, own));
-        const place = maskShape.map((size, axis) => (axis === maskShape.length - 1 ? j : size === 1 ? 0 : (at[at.length - maskShape.length + axis] as Dim)));
+        const place = maskShape.map((size, axis) =>
+          axis === maskShape.length - 1 ? j : size === 1 ? 0 : (at[at.length - maskShape.length + axis] as Dim),
+        );
         const given = context.load(1, place);
         value = given.dtype === "bool" ? call("select", given, zero, masked) : cast(dtype, given);
       }
-      return conditions.length === 0 ? value : call("select", conditions.reduce((a, b) => call("and", a, b)), value, masked);
+      return conditions.length === 0
+        ? value
+        : call(
+            "select",
+            conditions.reduce((a, b) => call("and", a, b)),
+            value,
+            masked,
+          );
     });
   },
 );
@@ -179,7 +254,12 @@ const flexAttention = compositeOp(
   {
     domain: "ai.onnx.preview",
     inputs: [typed("Q"), typed("K"), typed("V")],
-    attributes: { scale: { type: "float" }, softmax_precision: attributeOf.int, score_mod: { type: "graph" }, prob_mod: { type: "graph" } },
+    attributes: {
+      scale: { type: "float" },
+      softmax_precision: attributeOf.int,
+      score_mod: { type: "graph" },
+      prob_mod: { type: "graph" },
+    },
   },
   (context, ...inputs) => {
     const [q, k, v] = inputs as [Value, Value, Value];
@@ -192,7 +272,10 @@ const flexAttention = compositeOp(
       return graph ? castTo(context, inline(graph, [x])[0] as Value, wide) : x;
     };
     const transposed = context.apply("Transpose", [times(k, scale)], { perm: [0, 1, 3, 2] });
-    const scores = modified("score_mod", castTo(context, groupedMatMul(context, times(q, scale), transposed, group), wide));
+    const scores = modified(
+      "score_mod",
+      castTo(context, groupedMatMul(context, times(q, scale), transposed, group), wide),
+    );
     const weights = modified("prob_mod", context.apply("Softmax", [scores], { axis: -1 }));
     return castTo(context, groupedMatMul(context, weights, castTo(context, v, wide), group), v.dtype);
   },
@@ -218,111 +301,57 @@ const rotaryEmbedding = loopOp(
     const dtype = context.dtype(0);
     const wide = computeType(dtype);
     const cacheRank = context.has(3) ? 2 : 3;
-    if (context.rank(1) !== cacheRank) context.fail(`the caches must have rank ${cacheRank}`, { found: `rank ${context.rank(1)}` });
+    if (context.rank(1) !== cacheRank)
+      context.fail(`the caches must have rank ${cacheRank}`, { found: `rank ${context.rank(1)}` });
     // Loops run over [batch, length, heads, size], which is [batch, length, hidden] in memory; a rank-4 X is [batch, heads, length, size].
     const element = (b: Dim, s: Dim, d: Dim, x: (d: Dim) => Expr): Expr => {
       const cached = (input: number, j: Dim): Expr => {
-        const row = context.has(3) ? [indexBy(context.at(3, [b, s]), context.shape(input)[0] as Dim)] : [context.shape(input)[0] === 1 ? 0 : b, s];
+        const row = context.has(3)
+          ? [indexBy(context.at(3, [b, s]), context.shape(input)[0] as Dim)]
+          : [context.shape(input)[0] === 1 ? 0 : b, s];
         return cast(wide, context.load(input, [...row, j]));
       };
       const value = (at: Dim) => cast(wide, x(at));
       const turn = (j: Dim, own: Dim, other: Dim, sign: "add" | "sub") =>
         call(sign, call("mul", cached(1, j), value(own)), call("mul", cached(2, j), value(other)));
-      const first = interleaved ? call("eq", index(sub(d, mul(2, floordiv(d, 2)))), constant("int64", 0n)) : call("lt", index(d), index(half));
+      const first = interleaved
+        ? call("eq", index(sub(d, mul(2, floordiv(d, 2)))), constant("int64", 0n))
+        : call("lt", index(d), index(half));
       const j = floordiv(d, 2);
       const turned = interleaved
         ? call("select", first, turn(j, d, add(d, 1), "sub"), turn(j, d, sub(d, 1), "add"))
         : call("select", first, turn(d, d, add(d, half), "sub"), turn(sub(d, half), d, sub(d, half), "add"));
       const kept = within(d, rotated);
-      return cast(dtype, kept.length === 0 ? turned : call("select", kept.reduce((p, q) => call("and", p, q)), turned, value(d)));
+      return cast(
+        dtype,
+        kept.length === 0
+          ? turned
+          : call(
+              "select",
+              kept.reduce((p, q) => call("and", p, q)),
+              turned,
+              value(d),
+            ),
+      );
     };
-    if (!flat) return context.over(shape, (b, h, s, d) => element(b as Dim, s as Dim, d as Dim, (at) => context.load(0, [b as Dim, h as Dim, s as Dim, at])));
+    if (!flat)
+      return context.over(shape, (b, h, s, d) =>
+        element(b as Dim, s as Dim, d as Dim, (at) => context.load(0, [b as Dim, h as Dim, s as Dim, at])),
+      );
     return context.over(shape, (b, s, hidden) => {
       const head = floordiv(hidden as Dim, size);
       const base = mul(head, size);
-      return element(b as Dim, s as Dim, sub(hidden as Dim, base), (at) => context.load(0, [b as Dim, s as Dim, add(base, at)]));
+      return element(b as Dim, s as Dim, sub(hidden as Dim, base), (at) =>
+        context.load(0, [b as Dim, s as Dim, add(base, at)]),
+      );
     });
   },
 );
 
-/**
- * A matrix state S[d_k, d_v] for each head, updated token by token: S ← exp(g)·S; v ← β·(v − Sᵀk) for the delta rules; S ← S + k·vᵀ; out = scale·Sᵀq.
- * Computed in float32.
- */
-const linearAttention = opaqueOp(
-  "LinearAttention",
-  {
-    inputs: [typed("query"), typed("key"), typed("value"), optional("past_state"), optional("decay"), optional("beta")],
-    attributes: {
-      chunk_size: 64,
-      kv_num_heads: { type: "int", required: true },
-      q_num_heads: { type: "int", required: true },
-      scale: attributeOf.float(0),
-      update_rule: "gated_delta",
-    },
-  },
-  {
-    infer: (context) => {
-      const rule = context.string("update_rule");
-      if (!["linear", "gated", "delta", "gated_delta"].includes(rule)) context.fail("update_rule is unknown", { found: rule });
-      if (rule.startsWith("gated") !== context.has(4)) context.fail(`update_rule ${rule} ${context.has(4) ? "takes no" : "needs a"} decay`);
-      if (rule.endsWith("delta") !== context.has(5)) context.fail(`update_rule ${rule} ${context.has(5) ? "takes no" : "needs a"} beta`);
-      const [queries, keys] = [context.int("q_num_heads"), context.int("kv_num_heads")];
-      if (keys <= 0 || queries % keys !== 0) context.fail("kv_num_heads must divide q_num_heads", { found: `${queries} and ${keys}` });
-      for (const input of [0, 1, 2]) if (context.rank(input) !== 3) context.fail("query, key and value must have rank 3");
-      const [batch, length, hidden] = context.shape(0) as [Dim, Dim, Dim];
-      const valueSize = floordiv(context.shape(2)[2] as Dim, keys);
-      const output = tensorType(context.dtype(0), [batch, length, mul(queries, valueSize)]);
-      const state = tensorType(context.has(3) ? context.dtype(3) : context.dtype(0), [batch, keys, floordiv(hidden, queries), valueSize]);
-      return [output, state].slice(0, context.outputCount);
-    },
-    reference: (context, inputs) => {
-      const [query, key, value, past, decay, beta] = inputs as (Tensor | undefined)[];
-      const numbers = (x: Tensor | undefined) => (x ? toNumbers(x) : undefined);
-      const [q, k, v] = [query, key, value].map((x) => toNumbers(x as Tensor)) as [Float64Array, Float64Array, Float64Array];
-      const [queryHeads, heads] = [context.int("q_num_heads"), context.int("kv_num_heads")];
-      const [batch, length, hidden] = query!.shape as [number, number, number];
-      const [dk, dv] = [hidden / queryHeads, (value!.shape[2] as number) / heads];
-      const group = queryHeads / heads;
-      const state = Float32Array.from(numbers(past) ?? new Float64Array(batch * heads * dk * dv));
-      const [gates, rates] = [numbers(decay), numbers(beta)];
-      const gateWidth = gates ? (decay!.shape[2] as number) : 0;
-      const rateWidth = rates ? (beta!.shape[2] as number) : 0;
-      const scale = context.float("scale") || 1 / Math.sqrt(dk);
-      const out = new Float64Array(batch * length * queryHeads * dv);
-      for (let b = 0; b < batch; b++)
-        for (let t = 0; t < length; t++)
-          for (let h = 0; h < heads; h++) {
-            const token = b * length + t;
-            const s = state.subarray((b * heads + h) * dk * dv, (b * heads + h + 1) * dk * dv);
-            const keyAt = (d: number) => k[(token * heads + h) * dk + d] as number;
-            if (gates)
-              for (let d = 0; d < dk; d++) {
-                const gate = Math.exp(gates[token * gateWidth + (gateWidth === heads ? h : h * dk + d)] as number);
-                for (let m = 0; m < dv; m++) s[d * dv + m] = (s[d * dv + m] as number) * gate;
-              }
-            for (let m = 0; m < dv; m++) {
-              let write = v[(token * heads + h) * dv + m] as number;
-              if (rates) {
-                let held = 0;
-                for (let d = 0; d < dk; d++) held += (s[d * dv + m] as number) * keyAt(d);
-                write = (rates[token * rateWidth + (rateWidth === 1 ? 0 : h)] as number) * (write - held);
-              }
-              for (let d = 0; d < dk; d++) s[d * dv + m] = (s[d * dv + m] as number) + keyAt(d) * write;
-            }
-            for (let g = 0; g < group; g++) {
-              const head = h * group + g;
-              for (let m = 0; m < dv; m++) {
-                let sum = 0;
-                for (let d = 0; d < dk; d++) sum += (q[(token * queryHeads + head) * dk + d] as number) * (s[d * dv + m] as number);
-                out[(token * queryHeads + head) * dv + m] = scale * sum;
-              }
-            }
-          }
-      const results = [tensor(query!.dtype, [batch, length, queryHeads * dv], Array.from(out)), tensor((past ?? query!).dtype, [batch, heads, dk, dv], Array.from(state))];
-      return results.slice(0, context.outputCount);
-    },
-  },
-);
-
-export const attention: readonly Op[] = [scaledDotProduct, attentionBias, flexAttention, rotaryEmbedding, linearAttention];
+export const attention: readonly Op[] = [
+  scaledDotProduct,
+  attentionBias,
+  flexAttention,
+  rotaryEmbedding,
+  linearAttention,
+];

@@ -15,7 +15,15 @@ interface Case {
 
 const complete = (c: Case) => {
   const n = c.input.length;
-  return { channels: 4, maps: 6, group: 1, strides: Array(n).fill(1) as number[], dilations: Array(n).fill(1) as number[], pads: Array(2 * n).fill(0) as number[], ...c };
+  return {
+    channels: 4,
+    maps: 6,
+    group: 1,
+    strides: Array(n).fill(1) as number[],
+    dilations: Array(n).fill(1) as number[],
+    pads: Array(2 * n).fill(0) as number[],
+    ...c,
+  };
 };
 
 const cases: Record<string, Case> = {
@@ -38,15 +46,28 @@ describe("Conv", () => {
         const w = random([maps, channels / group, ...kernel], 2);
         const b = random([maps], 3);
         const [X, W, B] = [reader(x), reader(w), reader(b)];
-        const output = input.map((size, a) => Math.floor((size + pads[a]! + pads[a + rank]! - (dilations[a]! * (kernel[a]! - 1) + 1)) / strides[a]!) + 1);
-        const expected = tabulate([2, maps, ...output], ([n, m, ...o]) =>
-          B([m!]) +
-          sumOver([channels / group, ...kernel], ([c, ...k]) => {
-            const channel = Math.floor(m! / (maps / group)) * (channels / group) + c!;
-            return X([n!, channel, ...o.map((p, a) => p * strides[a]! + k[a]! * dilations[a]! - pads[a]!)]) * W([m!, c!, ...k]);
-          }),
+        const output = input.map(
+          (size, a) =>
+            Math.floor((size + pads[a]! + pads[a + rank]! - (dilations[a]! * (kernel[a]! - 1) + 1)) / strides[a]!) + 1,
         );
-        const [y] = runOp("Conv", [x, w, b], { group, strides, dilations, pads }, open ? { open: { 0: [0, ...input.map((_, a) => a + 2)] } } : {});
+        const expected = tabulate(
+          [2, maps, ...output],
+          ([n, m, ...o]) =>
+            B([m!]) +
+            sumOver([channels / group, ...kernel], ([c, ...k]) => {
+              const channel = Math.floor(m! / (maps / group)) * (channels / group) + c!;
+              return (
+                X([n!, channel, ...o.map((p, a) => p * strides[a]! + k[a]! * dilations[a]! - pads[a]!)]) *
+                W([m!, c!, ...k])
+              );
+            }),
+        );
+        const [y] = runOp(
+          "Conv",
+          [x, w, b],
+          { group, strides, dilations, pads },
+          open ? { open: { 0: [0, ...input.map((_, a) => a + 2)] } } : {},
+        );
         expect(y!.shape).toEqual([2, maps, ...output]);
         expect(distance(y, expected)).toBeLessThan(1e-5);
       });
@@ -55,9 +76,15 @@ describe("Conv", () => {
     const x = float32([1, 1, 4], [1, 2, 3, 4]);
     const w = float32([1, 1, 2], [1, 10]);
     for (const open of [[], [2]]) {
-      expect(numbersOf(runOp("Conv", [x, w], { auto_pad: "SAME_UPPER" }, { open: { 0: open } })[0])).toEqual([21, 32, 43, 4]);
-      expect(numbersOf(runOp("Conv", [x, w], { auto_pad: "SAME_LOWER" }, { open: { 0: open } })[0])).toEqual([10, 21, 32, 43]);
-      expect(numbersOf(runOp("Conv", [x, w], { auto_pad: "VALID", strides: [2] }, { open: { 0: open } })[0])).toEqual([21, 43]);
+      expect(numbersOf(runOp("Conv", [x, w], { auto_pad: "SAME_UPPER" }, { open: { 0: open } })[0])).toEqual([
+        21, 32, 43, 4,
+      ]);
+      expect(numbersOf(runOp("Conv", [x, w], { auto_pad: "SAME_LOWER" }, { open: { 0: open } })[0])).toEqual([
+        10, 21, 32, 43,
+      ]);
+      expect(numbersOf(runOp("Conv", [x, w], { auto_pad: "VALID", strides: [2] }, { open: { 0: open } })[0])).toEqual([
+        21, 43,
+      ]);
     }
   });
 
@@ -71,7 +98,13 @@ describe("ConvTranspose", () => {
   const transposed: Record<string, Case & { output_padding?: number[] }> = {
     ...transposable,
     "stride that the kernel is no multiple of": { input: [5], kernel: [3], strides: [2], output_padding: [1] },
-    "stride and dilation with a common divisor": { input: [5, 4], kernel: [3, 2], strides: [4, 3], dilations: [2, 2], pads: [1, 2, 0, 1] },
+    "stride and dilation with a common divisor": {
+      input: [5, 4],
+      kernel: [3, 2],
+      strides: [4, 3],
+      dilations: [2, 2],
+      pads: [1, 2, 0, 1],
+    },
     "stride wider than the kernel": { input: [4], kernel: [2], strides: [5] },
   };
   for (const [name, given] of Object.entries(transposed))
@@ -83,7 +116,10 @@ describe("ConvTranspose", () => {
         const perGroup = maps / group;
         const x = random([2, channels, ...input], 1);
         const w = random([channels, perGroup, ...kernel], 2);
-        const output = input.map((size, a) => strides[a]! * (size - 1) + extra[a]! + (kernel[a]! - 1) * dilations[a]! + 1 - pads[a]! - pads[a + rank]!);
+        const output = input.map(
+          (size, a) =>
+            strides[a]! * (size - 1) + extra[a]! + (kernel[a]! - 1) * dilations[a]! + 1 - pads[a]! - pads[a + rank]!,
+        );
         const sums = new Map<string, number>();
         const [X, W] = [reader(x), reader(w)];
         tabulate([2, channels, perGroup, ...input, ...kernel], ([n, c, m, ...rest]) => {
@@ -94,7 +130,12 @@ describe("ConvTranspose", () => {
           return 0;
         });
         const expected = tabulate([2, maps, ...output], (at) => sums.get(at.join()) ?? 0);
-        const [y] = runOp("ConvTranspose", [x, w], { group, strides, dilations, pads, output_padding: extra }, open ? { open: { 0: [0, ...input.map((_, a) => a + 2)] } } : {});
+        const [y] = runOp(
+          "ConvTranspose",
+          [x, w],
+          { group, strides, dilations, pads, output_padding: extra },
+          open ? { open: { 0: [0, ...input.map((_, a) => a + 2)] } } : {},
+        );
         expect(y!.shape).toEqual([2, maps, ...output]);
         expect(distance(y, expected)).toBeLessThan(1e-5);
       });
@@ -110,7 +151,17 @@ describe("quantized convolutions", () => {
   });
   it("QLinearConv scales, rounds to even and saturates", () => {
     const s = (v: number) => tensor("float32", [], [v]);
-    const inputs = [x, s(1), tensor("uint8", [], [10]), w, tensor("float32", [2], [0.25, 0.5]), tensor("uint8", [2], [0, 0]), s(1), tensor("uint8", [], [3]), tensor("int32", [2], [0, 1])];
+    const inputs = [
+      x,
+      s(1),
+      tensor("uint8", [], [10]),
+      w,
+      tensor("float32", [2], [0.25, 0.5]),
+      tensor("uint8", [2], [0, 0]),
+      s(1),
+      tensor("uint8", [], [3]),
+      tensor("int32", [2], [0, 1]),
+    ];
     // rows: (20, 50)·0.25 → 5, 12.5 → 12; (1 + 40, 1 + 110)·0.5 → 20.5 → 20, 55.5 → 56
     expect(numbersOf(runOp("QLinearConv", inputs)[0])).toEqual([8, 15, 23, 59]);
   });
@@ -120,9 +171,14 @@ describe("DeformConv", () => {
   it("with whole-number offsets reads shifted pixels", () => {
     const x = random([1, 2, 5, 5], 1);
     const w = random([3, 2, 2, 2], 2);
-    const offset = float32([1, 8, 4, 4], tabulate([1, 8, 4, 4], ([, channel]) => (channel! % 2 === 0 ? 1 : -1)));
+    const offset = float32(
+      [1, 8, 4, 4],
+      tabulate([1, 8, 4, 4], ([, channel]) => (channel! % 2 === 0 ? 1 : -1)),
+    );
     const [X, W] = [reader(x), reader(w)];
-    const expected = tabulate([1, 3, 4, 4], ([n, m, i, j]) => sumOver([2, 2, 2], ([c, p, q]) => X([n!, c!, i! + p! + 1, j! + q! - 1]) * W([m!, c!, p!, q!])));
+    const expected = tabulate([1, 3, 4, 4], ([n, m, i, j]) =>
+      sumOver([2, 2, 2], ([c, p, q]) => X([n!, c!, i! + p! + 1, j! + q! - 1]) * W([m!, c!, p!, q!])),
+    );
     expect(distance(runOp("DeformConv", [x, w, offset])[0], expected)).toBeLessThan(1e-5);
   });
   it("interpolates between pixels and multiplies by the mask", () => {
@@ -138,30 +194,61 @@ describe("CausalConvWithState", () => {
     const x = random([1, 3, 7], 1);
     const w = random([3, 1, 4], 2);
     const [X] = [reader(x)];
-    const part = (from: number, to: number) => float32([1, 3, to - from], tabulate([1, 3, to - from], ([n, c, t]) => X([n!, c!, t! + from])));
+    const part = (from: number, to: number) =>
+      float32(
+        [1, 3, to - from],
+        tabulate([1, 3, to - from], ([n, c, t]) => X([n!, c!, t! + from])),
+      );
     const [whole] = runOp("CausalConvWithState", [x, w], { activation: "silu" });
     const [first, state] = runOp("CausalConvWithState", [part(0, 2), w], { activation: "silu" }, { outputs: 2 });
     const [second] = runOp("CausalConvWithState", [part(2, 7), w, undefined, state], { activation: "silu" });
     const [A, B] = [reader(first!), reader(second!)];
     expect(state!.shape).toEqual([1, 3, 3]);
-    expect(distance(whole, tabulate([1, 3, 7], ([n, c, t]) => (t! < 2 ? A([n!, c!, t!]) : B([n!, c!, t! - 2]))))).toBeLessThan(1e-6);
+    expect(
+      distance(
+        whole,
+        tabulate([1, 3, 7], ([n, c, t]) => (t! < 2 ? A([n!, c!, t!]) : B([n!, c!, t! - 2]))),
+      ),
+    ).toBeLessThan(1e-6);
   });
 });
 
 describe("Col2Im", () => {
   it("adds overlapping blocks", () => {
-    const [image, block, stride, dilation, pad] = [[5, 4], [2, 2], [2, 1], [1, 2], [1, 0]];
-    const blocks = image.map((size, a) => Math.floor((size + 2 * pad[a]! - (dilation[a]! * (block[a]! - 1) + 1)) / stride[a]!) + 1);
+    const [image, block, stride, dilation, pad] = [
+      [5, 4],
+      [2, 2],
+      [2, 1],
+      [1, 2],
+      [1, 0],
+    ];
+    const blocks = image.map(
+      (size, a) => Math.floor((size + 2 * pad[a]! - (dilation[a]! * (block[a]! - 1) + 1)) / stride[a]!) + 1,
+    );
     const x = random([1, 8, blocks[0]! * blocks[1]!], 4);
     const X = reader(x);
     const sums = new Map<string, number>();
     tabulate([2, ...block, ...blocks], ([c, p, q, i, j]) => {
-      const key = [c, i! * stride[0]! + p! * dilation[0]! - pad[0]!, j! * stride[1]! + q! * dilation[1]! - pad[1]!].join();
+      const key = [
+        c,
+        i! * stride[0]! + p! * dilation[0]! - pad[0]!,
+        j! * stride[1]! + q! * dilation[1]! - pad[1]!,
+      ].join();
       sums.set(key, (sums.get(key) ?? 0) + X([0, c! * 4 + p! * 2 + q!, i! * blocks[1]! + j!]));
       return 0;
     });
-    const [y] = runOp("Col2Im", [x, int64(...image), int64(...block)], { strides: stride, dilations: dilation, pads: [...pad, ...pad] }, { known: [1, 2] });
+    const [y] = runOp(
+      "Col2Im",
+      [x, int64(...image), int64(...block)],
+      { strides: stride, dilations: dilation, pads: [...pad, ...pad] },
+      { known: [1, 2] },
+    );
     expect(y!.shape).toEqual([1, 2, 5, 4]);
-    expect(distance(y, tabulate([2, 5, 4], (at) => sums.get(at.join()) ?? 0))).toBeLessThan(1e-6);
+    expect(
+      distance(
+        y,
+        tabulate([2, 5, 4], (at) => sums.get(at.join()) ?? 0),
+      ),
+    ).toBeLessThan(1e-6);
   });
 });

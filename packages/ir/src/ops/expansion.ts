@@ -19,8 +19,10 @@ export const arithmetic = (context: OpContext) => {
   const binary = (name: string) => (a: Value, b: Value | number) =>
     context.apply(name, [a, typeof b === "number" ? context.scalar(a.dtype, b) : b]);
   const unary = (name: string) => (x: Value) => context.apply(name, [x]);
-  const reduction = (name: string) => (x: Value, axes: readonly number[], keepdims = 1) =>
-    context.apply(name, [x, context.int64s(axes)], { keepdims, noop_with_empty_axes: 1 });
+  const reduction =
+    (name: string) =>
+    (x: Value, axes: readonly number[], keepdims = 1) =>
+      context.apply(name, [x, context.int64s(axes)], { keepdims, noop_with_empty_axes: 1 });
   return {
     add: binary("Add"),
     sub: binary("Sub"),

@@ -17,6 +17,7 @@ import { random } from "./random.js";
 import { recurrent } from "./recurrent.js";
 import { reduction } from "./reduction.js";
 import { resize } from "./resize.js";
+import { runtimeSizes } from "./runtime-sizes.js";
 import { sequence } from "./sequence.js";
 import { shape } from "./shape.js";
 import { signal } from "./signal.js";
@@ -32,6 +33,7 @@ export const families: Readonly<Record<string, readonly Op[]>> = {
   normalization,
   quantize,
   movement,
+  runtimeSizes,
   shape,
   indexing,
   resize,

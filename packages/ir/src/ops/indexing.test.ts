@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { Context } from "../graph.js";
 import { tensorType } from "../types.js";
 import { findOp } from "./index.js";
-import { applied, result } from "./testing.js";
+import { applied, result } from "./applied.js";
 
 const ints = (shape: number[], ...values: number[]): Tensor => tensor("int64", shape, values.map(BigInt));
 const counting = (...shape: number[]): Tensor => tensor("float32", shape, Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, k) => k));

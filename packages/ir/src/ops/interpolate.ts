@@ -10,7 +10,12 @@ function elementOrZero(positions: readonly Expr[], sizes: readonly Dim[], load: 
     call("lt", position, index(sizes[k] as Dim)),
   ]);
   const value = load(whole.map((position, k) => indexBy(position, sizes[k] as Dim)));
-  return call("select", inside.reduce((a, b) => call("and", a, b)), value, constant(value.dtype, 0));
+  return call(
+    "select",
+    inside.reduce((a, b) => call("and", a, b)),
+    value,
+    constant(value.dtype, 0),
+  );
 }
 
 /** Multilinear interpolation at real positions (one float expression for each axis); elements outside count as 0. */
@@ -27,4 +32,3 @@ export function bilinear(positions: readonly Expr[], sizes: readonly Dim[], load
   };
   return blend(0, []);
 }
-

@@ -7,26 +7,37 @@ import { call, cast, computeType, constant, type Expr, indexBy } from "../scalar
 import { attributeOf, optionalInt } from "./expansion.js";
 
 const { float } = typeSets;
-const typed = (name: string, types: readonly DType[] = float, optional = false): InputSpec => ({ name, types, optional });
+const typed = (name: string, types: readonly DType[] = float, optional = false): InputSpec => ({
+  name,
+  types,
+  optional,
+});
 const attributes = { ignore_index: attributeOf.int, reduction: "mean" };
 
 /** The log probabilities x[N, C, d…] picked by target[N, d…], negated and weighted; a target equal to ignore_index is worth and weighs nothing. */
 function negativeLogLikelihood(context: OpContext) {
   const [batch, classes, ...positions] = context.shape(0);
-  if (batch === undefined || classes === undefined) context.fail("the input must have at least a batch and a class axis", { found: `rank ${context.rank(0)}` });
+  if (batch === undefined || classes === undefined)
+    context.fail("the input must have at least a batch and a class axis", { found: `rank ${context.rank(0)}` });
   const targets = context.shape(1);
-  if (targets.length !== positions.length + 1) context.fail("the target must have the input's shape without classes", { found: `rank ${targets.length}` });
-  const shape = [batch, ...positions].map((size, k) => context.same(size, targets[k] as Dim, "the sizes of input and target"));
+  if (targets.length !== positions.length + 1)
+    context.fail("the target must have the input's shape without classes", { found: `rank ${targets.length}` });
+  const shape = [batch, ...positions].map((size, k) =>
+    context.same(size, targets[k] as Dim, "the sizes of input and target"),
+  );
   const ignored = optionalInt(context, "ignore_index");
   const dtype = context.dtype(0);
   const wide = computeType(dtype);
   const reduction = context.string("reduction");
-  if (!["none", "sum", "mean"].includes(reduction)) context.fail("reduction must be none, sum or mean", { found: reduction });
+  if (!["none", "sum", "mean"].includes(reduction))
+    context.fail("reduction must be none, sum or mean", { found: reduction });
 
   const unlessIgnored = (at: readonly Dim[], value: (target: Dim) => Expr): Expr => {
     const target = cast("int64", context.load(1, at));
     const wanted = value(indexBy(target, classes));
-    return ignored === undefined ? wanted : call("select", call("eq", target, constant("int64", BigInt(ignored))), constant(wide, 0), wanted);
+    return ignored === undefined
+      ? wanted
+      : call("select", call("eq", target, constant("int64", BigInt(ignored))), constant(wide, 0), wanted);
   };
   const weightOf = (target: Dim): Expr => (context.has(2) ? cast(wide, context.load(2, [target])) : constant(wide, 1));
   const loss = (at: readonly Dim[]) =>
@@ -39,7 +50,14 @@ function negativeLogLikelihood(context: OpContext) {
   return context.over([], () => {
     const total = reduceOver("sum", shape, (...at) => loss(at));
     if (reduction === "sum") return cast(dtype, total);
-    return cast(dtype, call("div", total, reduceOver("sum", shape, (...at) => unlessIgnored(at, weightOf))));
+    return cast(
+      dtype,
+      call(
+        "div",
+        total,
+        reduceOver("sum", shape, (...at) => unlessIgnored(at, weightOf)),
+      ),
+    );
   });
 }
 
@@ -55,7 +73,10 @@ export const loss: readonly Op[] = [
     (context, scores, labels, weights) => {
       const logProbability = context.apply("LogSoftmax", [scores], { axis: 1 });
       const ignored = optionalInt(context, "ignore_index");
-      const passed = { reduction: context.string("reduction"), ...(ignored === undefined ? {} : { ignore_index: ignored }) };
+      const passed = {
+        reduction: context.string("reduction"),
+        ...(ignored === undefined ? {} : { ignore_index: ignored }),
+      };
       const loss = context.apply("NegativeLogLikelihoodLoss", [logProbability, labels as Value, weights], passed);
       return [loss, logProbability].slice(0, context.outputCount);
     },

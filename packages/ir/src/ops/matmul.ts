@@ -1,7 +1,7 @@
 /** Products of matrices: MatMul, Gemm, their quantized forms, Einsum, Det. */
 import { type DType, type Tensor, tensor, toNumbers } from "@nimforge/tensor";
 import type { Dim } from "../dim.js";
-import { type InputSpec, loopOp, opaqueOp, type Op, type OpContext, reduceOver, typeSets } from "../op.js";
+import { type InputSpec, loopOp, type Op, type OpContext, opaqueOp, reduceOver, typeSets } from "../op.js";
 import { call, cast, computeType, constant, type Expr } from "../scalar.js";
 import { tensorType } from "../types.js";
 import { attributeOf } from "./expansion.js";
@@ -25,7 +25,11 @@ function product(context: OpContext, a: number, b: number, element: (place: Plac
   const left = context.shape(a);
   const right = context.shape(b);
   if (left.length === 0 || right.length === 0) context.fail("operands must not be scalars");
-  const depth = context.same(left[left.length - 1] as Dim, right[Math.max(0, right.length - 2)] as Dim, "the inner sizes of the operands");
+  const depth = context.same(
+    left[left.length - 1] as Dim,
+    right[Math.max(0, right.length - 2)] as Dim,
+    "the inner sizes of the operands",
+  );
   const rows = left.length > 1 ? [left[left.length - 2] as Dim] : [];
   const columns = right.length > 1 ? [right[right.length - 1] as Dim] : [];
   const batchShape = context.broadcast(left.slice(0, -2), right.slice(0, -2));
@@ -78,11 +82,16 @@ function parseEquation(context: OpContext): { operands: Term[]; result: string[]
   if (rest.length > 0 || !/^[A-Za-z.,]*$/.test(inputs) || !/^[A-Za-z.]*$/.test(output ?? ""))
     context.fail("the equation is malformed", { found: equation });
   if (terms.length !== context.inputs.length)
-    context.fail("the equation must have one term for each input", { expected: String(context.inputs.length), found: String(terms.length) });
+    context.fail("the equation must have one term for each input", {
+      expected: String(context.inputs.length),
+      found: String(terms.length),
+    });
   const spread = (term: string, broadcastAxes: number): string[] => {
     const [before = "", after, ...more] = term.split("...");
-    if (more.length > 0 || term.replace("...", "").includes(".")) context.fail("a term has a malformed ellipsis", { found: term });
-    const dots = after === undefined ? [] : Array.from({ length: broadcastAxes }, (_, k) => `.${broadcastAxes - 1 - k}`);
+    if (more.length > 0 || term.replace("...", "").includes("."))
+      context.fail("a term has a malformed ellipsis", { found: term });
+    const dots =
+      after === undefined ? [] : Array.from({ length: broadcastAxes }, (_, k) => `.${broadcastAxes - 1 - k}`);
     return [...before, ...dots, ...(after ?? "")];
   };
   const operands = terms.map((term, input) => {
@@ -95,7 +104,9 @@ function parseEquation(context: OpContext): { operands: Term[]; result: string[]
   const widest = Math.max(0, ...operands.map(({ labels }) => labels.filter((label) => label.startsWith(".")).length));
   if (output !== undefined) return { operands, result: spread(output, widest) };
   const all = operands.flatMap(({ labels }) => labels);
-  const once = [...new Set(all)].filter((label) => !label.startsWith(".") && all.filter((other) => other === label).length === 1).sort();
+  const once = [...new Set(all)]
+    .filter((label) => !label.startsWith(".") && all.filter((other) => other === label).length === 1)
+    .sort();
   return { operands, result: [...Array.from({ length: widest }, (_, k) => `.${widest - 1 - k}`), ...once] };
 }
 
@@ -104,12 +115,14 @@ function determinant(m: Float64Array, n: number): number {
   let value = 1;
   for (let k = 0; k < n; k++) {
     let pivot = k;
-    for (let i = k + 1; i < n; i++) if (Math.abs(m[i * n + k] as number) > Math.abs(m[pivot * n + k] as number)) pivot = i;
+    for (let i = k + 1; i < n; i++)
+      if (Math.abs(m[i * n + k] as number) > Math.abs(m[pivot * n + k] as number)) pivot = i;
     const top = m[pivot * n + k] as number;
     if (top === 0) return 0;
     if (pivot !== k) {
       value = -value;
-      for (let j = 0; j < n; j++) [m[k * n + j], m[pivot * n + j]] = [m[pivot * n + j] as number, m[k * n + j] as number];
+      for (let j = 0; j < n; j++)
+        [m[k * n + j], m[pivot * n + j]] = [m[pivot * n + j] as number, m[k * n + j] as number];
     }
     value *= top;
     for (let i = k + 1; i < n; i++) {
@@ -123,9 +136,15 @@ function determinant(m: Float64Array, n: number): number {
 export const matmul: readonly Op[] = [
   loopOp("MatMul", { inputs: [typed("A", numeric), typed("B", numeric)] }, (context) => {
     const dtype = context.dtype(0);
-    if (context.dtype(1) !== dtype) context.fail("both inputs must have one element type", { expected: dtype, found: context.dtype(1) });
+    if (context.dtype(1) !== dtype)
+      context.fail("both inputs must have one element type", { expected: dtype, found: context.dtype(1) });
     const wide = computeType(dtype);
-    return product(context, 0, 1, ({ sum }) => cast(dtype, sum((a, b) => call("mul", cast(wide, a), cast(wide, b)))));
+    return product(context, 0, 1, ({ sum }) =>
+      cast(
+        dtype,
+        sum((a, b) => call("mul", cast(wide, a), cast(wide, b))),
+      ),
+    );
   }),
 
   loopOp(
@@ -137,7 +156,8 @@ export const matmul: readonly Op[] = [
     (context) => {
       const dtype = context.dtype(0);
       const wide = computeType(dtype);
-      if (context.rank(0) !== 2 || context.rank(1) !== 2) context.fail("A and B must be matrices", { found: `ranks ${context.rank(0)} and ${context.rank(1)}` });
+      if (context.rank(0) !== 2 || context.rank(1) !== 2)
+        context.fail("A and B must be matrices", { found: `ranks ${context.rank(0)} and ${context.rank(1)}` });
       const [transA, transB] = [context.int("transA") !== 0, context.int("transB") !== 0];
       const [a0, a1] = context.shape(0) as [Dim, Dim];
       const [b0, b1] = context.shape(1) as [Dim, Dim];
@@ -145,80 +165,134 @@ export const matmul: readonly Op[] = [
       const shape = [transA ? a1 : a0, transB ? b0 : b1];
       const scaled = (x: Expr, factor: number) => (factor === 1 ? x : call("mul", constant(wide, factor), x));
       const withBias = context.has(2) && context.float("beta") !== 0;
-      if (withBias) shape.forEach((size, axis) => context.same(context.broadcast(shape, context.shape(2))[axis] as Dim, size, "the shape of C"));
+      if (withBias && context.rank(2) > 2)
+        context.fail("C must have at most two axes", { found: `rank ${context.rank(2)}` });
+      if (withBias)
+        for (const [axis, size] of context.broadcast(shape, context.shape(2)).entries())
+          context.same(size, shape[axis] as Dim, "the shape of C");
       return context.over(shape, (m, n) => {
         const sum = reduceOver("sum", [depth], (k) =>
-          call("mul", cast(wide, context.load(0, transA ? [k, m as Dim] : [m as Dim, k])), cast(wide, context.load(1, transB ? [n as Dim, k] : [k, n as Dim]))),
+          call(
+            "mul",
+            cast(wide, context.load(0, transA ? [k, m as Dim] : [m as Dim, k])),
+            cast(wide, context.load(1, transB ? [n as Dim, k] : [k, n as Dim])),
+          ),
         );
         const main = scaled(sum, context.float("alpha"));
         if (!withBias) return cast(dtype, main);
-        return cast(dtype, call("add", main, scaled(cast(wide, context.at(2, [m as Dim, n as Dim])), context.float("beta"))));
+        return cast(
+          dtype,
+          call("add", main, scaled(cast(wide, context.at(2, [m as Dim, n as Dim])), context.float("beta"))),
+        );
       });
     },
   ),
 
-  loopOp("MatMulInteger", { inputs: [typed("A", bytes), typed("B", bytes), typed("a_zero_point", bytes, true), typed("b_zero_point", bytes, true)] }, (context) =>
-    product(context, 0, 1, (place) => {
-      const aZero = context.has(2) ? perRow(context, 2, place) : undefined;
-      const bZero = context.has(3) ? perColumn(context, 3, place) : undefined;
-      return place.sum((a, b) => call("mul", offset(a, aZero), offset(b, bZero)));
-    }),
-  ),
-
-  loopOp("QLinearMatMul", { inputs: ["a", "a_scale", "a_zero_point", "b", "b_scale", "b_zero_point", "y_scale", "y_zero_point"] }, (context) =>
-    product(context, 0, 3, (place) => {
-      const sum = place.sum((a, b) => call("mul", offset(a, perRow(context, 2, place)), offset(b, perColumn(context, 5, place))));
-      const single = (x: Expr) => cast("float32", x);
-      const scales = call("mul", single(perRow(context, 1, place)), single(perColumn(context, 4, place)));
-      const factor = call("div", scales, single(perRow(context, 6, place)));
-      return requantize(call("mul", single(sum), factor), perRow(context, 7, place));
-    }),
-  ),
-
-  loopOp("Einsum", { inputs: [{ name: "Inputs", types: numeric, variadic: true }], attributes: { equation: { type: "string", required: true } } }, (context) => {
-    const { operands, result } = parseEquation(context);
-    const dtype = context.dtype(0);
-    const sizes = new Map<string, Dim>();
-    operands.forEach(({ labels }, input) =>
-      labels.forEach((label, axis) => {
-        const size = context.shape(input)[axis] as Dim;
-        const known = sizes.get(label);
-        if (known === undefined || known === 1) sizes.set(label, size);
-        else if (size !== 1) sizes.set(label, context.same(known, size, `the sizes of label ${label.startsWith(".") ? "..." : label}`));
+  loopOp(
+    "MatMulInteger",
+    {
+      inputs: [
+        typed("A", bytes),
+        typed("B", bytes),
+        typed("a_zero_point", bytes, true),
+        typed("b_zero_point", bytes, true),
+      ],
+    },
+    (context) =>
+      product(context, 0, 1, (place) => {
+        const aZero = context.has(2) ? perRow(context, 2, place) : undefined;
+        const bZero = context.has(3) ? perColumn(context, 3, place) : undefined;
+        return place.sum((a, b) => call("mul", offset(a, aZero), offset(b, bZero)));
       }),
-    );
-    const sizeOf = (label: string) => sizes.get(label) ?? context.fail("an output label is in no input", { found: label });
-    if (new Set(result).size !== result.length) context.fail("an output label is repeated", { found: result.join("") });
-    const summed = [...sizes.keys()].filter((label) => !result.includes(label));
-    const wide = computeType(dtype);
-    return context.over(result.map(sizeOf), (...at) =>
-      cast(
-        dtype,
-        reduceOver("sum", summed.map(sizeOf), (...k) => {
-          const place = new Map<string, Dim>([...result.map((label, axis) => [label, at[axis] as Dim] as const), ...summed.map((label, axis) => [label, k[axis] as Dim] as const)]);
-          const factors = operands.map(({ labels }, input) =>
-            cast(wide, context.load(input, labels.map((label, axis) => (context.shape(input)[axis] === 1 ? 0 : (place.get(label) as Dim))))),
-          );
-          return factors.reduce((x, y) => call("mul", x, y));
-        }),
-      ),
-    );
-  }),
+  ),
 
-  opaqueOp("Det", { inputs: [typed("X", float)] }, {
-    infer: (context) => {
-      const shape = context.shape(0);
-      if (shape.length < 2) context.fail("X must be a batch of square matrices", { found: `rank ${shape.length}` });
-      context.same(shape[shape.length - 2] as Dim, shape[shape.length - 1] as Dim, "the sizes of a square matrix");
-      return [tensorType(context.dtype(0), shape.slice(0, -2))];
+  loopOp(
+    "QLinearMatMul",
+    { inputs: ["a", "a_scale", "a_zero_point", "b", "b_scale", "b_zero_point", "y_scale", "y_zero_point"] },
+    (context) =>
+      product(context, 0, 3, (place) => {
+        const sum = place.sum((a, b) =>
+          call("mul", offset(a, perRow(context, 2, place)), offset(b, perColumn(context, 5, place))),
+        );
+        const single = (x: Expr) => cast("float32", x);
+        const scales = call("mul", single(perRow(context, 1, place)), single(perColumn(context, 4, place)));
+        const factor = call("div", scales, single(perRow(context, 6, place)));
+        return requantize(call("mul", single(sum), factor), perRow(context, 7, place));
+      }),
+  ),
+
+  loopOp(
+    "Einsum",
+    {
+      inputs: [{ name: "Inputs", types: numeric, variadic: true }],
+      attributes: { equation: { type: "string", required: true } },
     },
-    reference: (_, [x]) => {
-      const { dtype, shape } = x as Tensor;
-      const n = shape[shape.length - 1] as number;
-      const values = toNumbers(x as Tensor);
-      const batch = shape.slice(0, -2);
-      const count = batch.reduce((a, b) => a * b, 1);
-      return [tensor(dtype, batch, Array.from({ length: count }, (_unused, k) => determinant(values.slice(k * n * n, (k + 1) * n * n), n)))];
+    (context) => {
+      const { operands, result } = parseEquation(context);
+      const dtype = context.dtype(0);
+      const sizes = new Map<string, Dim>();
+      for (const [input, { labels }] of operands.entries())
+        for (const [axis, label] of labels.entries()) {
+          const size = context.shape(input)[axis] as Dim;
+          const known = sizes.get(label);
+          if (known === undefined || known === 1) sizes.set(label, size);
+          else if (size !== 1)
+            sizes.set(label, context.same(known, size, `the sizes of label ${label.startsWith(".") ? "..." : label}`));
+        }
+      const sizeOf = (label: string) =>
+        sizes.get(label) ?? context.fail("an output label is in no input", { found: label });
+      if (new Set(result).size !== result.length)
+        context.fail("an output label is repeated", { found: result.join("") });
+      const summed = [...sizes.keys()].filter((label) => !result.includes(label));
+      const wide = computeType(dtype);
+      return context.over(result.map(sizeOf), (...at) =>
+        cast(
+          dtype,
+          reduceOver("sum", summed.map(sizeOf), (...k) => {
+            const place = new Map<string, Dim>([
+              ...result.map((label, axis) => [label, at[axis] as Dim] as const),
+              ...summed.map((label, axis) => [label, k[axis] as Dim] as const),
+            ]);
+            const factors = operands.map(({ labels }, input) =>
+              cast(
+                wide,
+                context.load(
+                  input,
+                  labels.map((label, axis) => (context.shape(input)[axis] === 1 ? 0 : (place.get(label) as Dim))),
+                ),
+              ),
+            );
+            return factors.reduce((x, y) => call("mul", x, y));
+          }),
+        ),
+      );
     },
-  }),
+  ),
+
+  opaqueOp(
+    "Det",
+    { inputs: [typed("X", float)] },
+    {
+      infer: (context) => {
+        const shape = context.shape(0);
+        if (shape.length < 2) context.fail("X must be a batch of square matrices", { found: `rank ${shape.length}` });
+        context.same(shape[shape.length - 2] as Dim, shape[shape.length - 1] as Dim, "the sizes of a square matrix");
+        return [tensorType(context.dtype(0), shape.slice(0, -2))];
+      },
+      reference: (_, [x]) => {
+        const { dtype, shape } = x as Tensor;
+        const n = shape[shape.length - 1] as number;
+        const values = toNumbers(x as Tensor);
+        const batch = shape.slice(0, -2);
+        const count = batch.reduce((a, b) => a * b, 1);
+        return [
+          tensor(
+            dtype,
+            batch,
+            Array.from({ length: count }, (_unused, k) => determinant(values.slice(k * n * n, (k + 1) * n * n), n)),
+          ),
+        ];
+      },
+    },
+  ),
 ];

@@ -4,7 +4,7 @@ import { formatShape, symbol } from "../dim.js";
 import { Context } from "../graph.js";
 import { tensorType } from "../types.js";
 import { findOp } from "./index.js";
-import { result } from "./testing.js";
+import { result } from "./applied.js";
 
 const ints = (...values: number[]): Tensor => tensor("int64", [values.length], values.map(BigInt));
 const counting = (...shape: number[]): Tensor => {

@@ -62,7 +62,7 @@ export const pointwise: readonly Op[] = [
       return cast(x.dtype, call("pow", cast(wide, x), cast(wide, y)));
     }),
   ),
-  binary("Mod", numeric, (a, b, context) => call(context.int("fmod") ? "fmod" : isFloat(a.dtype) ? context.fail("fmod must be 1 for floating point") : "mod", a, b), { fmod: 0 }),
+  binary("Mod", numeric, (a, b, context) => call(context.int("fmod") ? "fmod" : "mod", a, b), { fmod: 0 }),
   variadic("Sum", folded("add")),
   variadic("Min", folded("min")),
   variadic("Max", folded("max")),

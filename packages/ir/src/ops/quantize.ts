@@ -35,9 +35,16 @@ function parameterIndex(context: OpContext, input: number): (at: readonly Dim[])
     return (at) => [at[axis] as Dim];
   }
   const block = context.int("block_size");
-  if (own.length !== data.length) context.fail("the scale must be a scalar, a vector or blocked", { expected: `rank ${data.length}`, found: `rank ${own.length}` });
+  if (own.length !== data.length)
+    context.fail("the scale must be a scalar, a vector or blocked", {
+      expected: `rank ${data.length}`,
+      found: `rank ${own.length}`,
+    });
   if (block <= 0) context.fail("block_size must be positive for a blocked scale", { found: String(block) });
-  own.forEach((size, k) => context.same(size, k === axis ? ceildiv(data[k] as Dim, block) : (data[k] as Dim), "the shapes of a blocked scale and the data"));
+  for (const [k, size] of own.entries()) {
+    const expected = k === axis ? ceildiv(data[k] as Dim, block) : (data[k] as Dim);
+    context.same(size, expected, "the shapes of a blocked scale and the data");
+  }
   return (at) => at.map((dim, k) => (k === axis ? floordiv(dim, block) : dim));
 }
 
@@ -58,9 +65,11 @@ export const quantize: readonly Op[] = [
     (context) => {
       const named = namedType(context, "output_dtype");
       const dtype = context.has(2) ? context.dtype(2) : (named ?? "uint8");
-      if (named && named !== dtype) context.fail("output_dtype must be the type of y_zero_point", { expected: dtype, found: named });
+      if (named && named !== dtype)
+        context.fail("output_dtype must be the type of y_zero_point", { expected: dtype, found: named });
       const scaleType = context.dtype(1);
-      const precision = namedType(context, "precision") ?? (isFloat(scaleType) && dtypes[scaleType].bits >= 16 ? scaleType : "float32");
+      const precision =
+        namedType(context, "precision") ?? (isFloat(scaleType) && dtypes[scaleType].bits >= 16 ? scaleType : "float32");
       const wide = computeType(precision);
       const place = parameterIndex(context, 1);
       const zeroPlace = context.has(2) ? parameterIndex(context, 2) : place;
@@ -104,7 +113,11 @@ export const quantize: readonly Op[] = [
     const low = context.apply("Min", [min(x, all, 0), zero]);
     const high = context.apply("Max", [max(x, all, 0), zero]);
     const scale = div(sub(high, low), 255);
-    const position = context.apply("Clip", [context.apply("Round", [div(context.apply("Neg", [low]), scale)]), zero, context.scalar("float32", 255)]);
+    const position = context.apply("Clip", [
+      context.apply("Round", [div(context.apply("Neg", [low]), scale)]),
+      zero,
+      context.scalar("float32", 255),
+    ]);
     const zeroPoint = castTo(context, position, "uint8");
     return [context.apply("QuantizeLinear", [x, scale, zeroPoint]), scale, zeroPoint].slice(0, context.outputCount);
   }),

@@ -1,18 +1,25 @@
 /** LSTM, GRU and RNN: a cell carried over the sequence, forward, reverse or both. */
-import { type DType, floatToBits, floatTable, type Tensor, tensor, toNumbers } from "@nimforge/tensor";
+import { type DType, floatTable, floatToBits, type Tensor, tensor, toNumbers } from "@nimforge/tensor";
 import type { Dim } from "../dim.js";
-import { type InputSpec, opaqueOp, type OpaqueContext, type Op, type OpContext, typeSets } from "../op.js";
+import { type InputSpec, type Op, type OpaqueContext, type OpContext, opaqueOp, typeSets } from "../op.js";
 import { tensorType, type ValueType } from "../types.js";
 import { attributeOf, floatsOf, stringsOf } from "./expansion.js";
 
 const { float } = typeSets;
-const typed = (name: string, types: readonly DType[] = float, optional = false): InputSpec => ({ name, types, optional });
+const typed = (name: string, types: readonly DType[] = float, optional = false): InputSpec => ({
+  name,
+  types,
+  optional,
+});
 const optional = (name: string, types: readonly DType[] = float) => typed(name, types, true);
 
 type Activation = (x: number) => number;
 
 /** The functions of `activations`, with ONNX's default alpha and beta where they take them. */
-const activationTable: Record<string, { alpha?: number; beta?: number; make: (alpha: number, beta: number) => Activation }> = {
+const activationTable: Record<
+  string,
+  { alpha?: number; beta?: number; make: (alpha: number, beta: number) => Activation }
+> = {
   relu: { make: () => (x) => Math.max(x, 0) },
   tanh: { make: () => Math.tanh },
   sigmoid: { make: () => (x) => 1 / (1 + Math.exp(-x)) },
@@ -30,7 +37,10 @@ const activationTable: Record<string, { alpha?: number; beta?: number; make: (al
 function activationsOf(context: OpContext, defaults: readonly string[], directions: number): Activation[][] {
   const names = stringsOf(context, "activations") ?? Array.from({ length: directions }, () => defaults).flat();
   if (names.length !== defaults.length * directions)
-    context.fail(`activations must have ${defaults.length} functions for each direction`, { expected: String(defaults.length * directions), found: String(names.length) });
+    context.fail(`activations must have ${defaults.length} functions for each direction`, {
+      expected: String(defaults.length * directions),
+      found: String(names.length),
+    });
   const alphas = [...(floatsOf(context, "activation_alpha") ?? [])];
   const betas = [...(floatsOf(context, "activation_beta") ?? [])];
   const functions = names.map((name) => {
@@ -57,7 +67,12 @@ interface Cell {
   readonly context: OpContext;
 }
 /** Gives the new hidden state and, for LSTM, the new cell state. */
-type Step = (cell: Cell, x: ArrayLike<number>, h: Float64Array, c: Float64Array) => { h: Float64Array; c?: Float64Array };
+type Step = (
+  cell: Cell,
+  x: ArrayLike<number>,
+  h: Float64Array,
+  c: Float64Array,
+) => { h: Float64Array; c?: Float64Array };
 
 interface Kind {
   readonly name: string;
@@ -89,7 +104,10 @@ const kinds: Record<"RNN" | "GRU" | "LSTM", Kind> = {
       const gate = (k: number) => vector(hidden, (j) => f(clip(a[k * hidden + j]! + b[k * hidden + j]!)));
       const [update, reset] = [gate(0), gate(1)];
       const linear = context.int("linear_before_reset") !== 0;
-      const after = recurrent(2, vector(hidden, (j) => reset[j]! * h[j]!));
+      const after = recurrent(
+        2,
+        vector(hidden, (j) => reset[j]! * h[j]!),
+      );
       const candidate = vector(hidden, (j) => {
         const past = linear ? reset[j]! * b[2 * hidden + j]! : after[j]! + recurrentBias(2, j);
         return g(clip(a[2 * hidden + j]! + past));
@@ -107,30 +125,40 @@ const kinds: Record<"RNN" | "GRU" | "LSTM", Kind> = {
       const [a, b] = [fromInput(x), fromHidden(h)];
       const gate = (k: number, j: number) => a[k * hidden + j]! + b[k * hidden + j]!;
       const input = vector(hidden, (j) => f(clip(gate(0, j) + peephole(0, j) * c[j]!)));
-      const forget = vector(hidden, (j) => (context.int("input_forget") ? 1 - input[j]! : f(clip(gate(2, j) + peephole(2, j) * c[j]!))));
+      const forget = vector(hidden, (j) =>
+        context.int("input_forget") ? 1 - input[j]! : f(clip(gate(2, j) + peephole(2, j) * c[j]!)),
+      );
       const next = vector(hidden, (j) => forget[j]! * c[j]! + input[j]! * g(clip(gate(3, j))));
-      return { h: vector(hidden, (j) => f(clip(gate(1, j) + peephole(1, j) * next[j]!)) * out(clip(next[j]!))), c: next };
+      return {
+        h: vector(hidden, (j) => f(clip(gate(1, j) + peephole(1, j) * next[j]!)) * out(clip(next[j]!))),
+        c: next,
+      };
     },
   },
 };
 
 const directionsOf = (context: OpContext): number => {
   const direction = context.string("direction");
-  if (!["forward", "reverse", "bidirectional"].includes(direction)) context.fail("direction is unknown", { found: direction });
+  if (!["forward", "reverse", "bidirectional"].includes(direction))
+    context.fail("direction is unknown", { found: direction });
   return direction === "bidirectional" ? 2 : 1;
 };
 
 /** Y [length, directions, batch, hidden], then the final states [directions, batch, hidden]; layout 1 puts the batch first. */
 function infer(context: OpContext, states: number): ValueType[] {
   const directions = directionsOf(context);
-  if (context.rank(0) !== 3 || context.rank(1) !== 3 || context.rank(2) !== 3) context.fail("X, W and R must have rank 3");
+  if (context.rank(0) !== 3 || context.rank(1) !== 3 || context.rank(2) !== 3)
+    context.fail("X, W and R must have rank 3");
   const [first, second, inputSize] = context.shape(0) as [Dim, Dim, Dim];
   const batchFirst = context.int("layout") !== 0;
   const [length, batch] = batchFirst ? [second, first] : [first, second];
   const hidden = context.shape(2)[2] as Dim;
   context.same(context.shape(1)[0] as Dim, directions, "the directions of W");
   context.same(context.shape(1)[2] as Dim, inputSize, "the input size of W");
-  const all = tensorType(context.dtype(0), batchFirst ? [batch, length, directions, hidden] : [length, directions, batch, hidden]);
+  const all = tensorType(
+    context.dtype(0),
+    batchFirst ? [batch, length, directions, hidden] : [length, directions, batch, hidden],
+  );
   const last = tensorType(context.dtype(0), batchFirst ? [batch, directions, hidden] : [directions, batch, hidden]);
   return [all, ...Array.from({ length: states }, () => last)].slice(0, context.outputCount);
 }
@@ -181,7 +209,8 @@ function run(context: OpaqueContext, inputs: readonly (Tensor | undefined)[], ki
     };
     const reverse = d === 1 || context.string("direction") === "reverse";
     for (let n = 0; n < batch; n++) {
-      const initial = (values: Float64Array | undefined) => (values ? values.slice(stateAt(d, n), stateAt(d, n) + hidden) : new Float64Array(hidden));
+      const initial = (values: Float64Array | undefined) =>
+        values ? values.slice(stateAt(d, n), stateAt(d, n) + hidden) : new Float64Array(hidden);
       let [h, c] = [initial(H0), initial(C0)];
       // Steps beyond a sequence's own length leave Y at 0 and the state as it was.
       const own = Math.min(sequence ? sequence[n]! : length, length);
@@ -203,7 +232,14 @@ function run(context: OpaqueContext, inputs: readonly (Tensor | undefined)[], ki
   return types.map((values, k) => tensor(x!.dtype, k === 0 ? yShape : stateShape, Array.from(values)));
 }
 
-const sequenceInputs = [typed("X"), typed("W"), typed("R"), optional("B"), optional("sequence_lens", ["int32"]), optional("initial_h")];
+const sequenceInputs = [
+  typed("X"),
+  typed("W"),
+  typed("R"),
+  optional("B"),
+  optional("sequence_lens", ["int32"]),
+  optional("initial_h"),
+];
 const sequenceAttributes = {
   activation_alpha: attributeOf.floats,
   activation_beta: attributeOf.floats,
@@ -214,11 +250,20 @@ const sequenceAttributes = {
   layout: 0,
 };
 
-const recurrentOp = (kind: Kind, states: number, inputs: InputSpec[] = [], attributes: Record<string, number> = {}): Op =>
-  opaqueOp(kind.name, { inputs: [...sequenceInputs, ...inputs], attributes: { ...sequenceAttributes, ...attributes } }, {
-    infer: (context) => infer(context, states),
-    reference: (context, given) => run(context, given as (Tensor | undefined)[], kind),
-  });
+const recurrentOp = (
+  kind: Kind,
+  states: number,
+  inputs: InputSpec[] = [],
+  attributes: Record<string, number> = {},
+): Op =>
+  opaqueOp(
+    kind.name,
+    { inputs: [...sequenceInputs, ...inputs], attributes: { ...sequenceAttributes, ...attributes } },
+    {
+      infer: (context) => infer(context, states),
+      reference: (context, given) => run(context, given as (Tensor | undefined)[], kind),
+    },
+  );
 
 export const recurrent: readonly Op[] = [
   recurrentOp(kinds.RNN, 1),

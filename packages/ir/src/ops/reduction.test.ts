@@ -30,7 +30,12 @@ describe("reductions", () => {
         const outer = tabulate([4], ([j]) => fold(tabulate([3, 5], ([i, k]) => X([i!, j!, k!]))));
         expect(distance(runOp(name, [x, int64(2, 0)], { keepdims: 0 }, options)[0], outer)).toBeLessThan(1e-5);
         expect(distance(runOp(name, [x], { keepdims: 0 }, options)[0], [fold(numbersOf(x))])).toBeLessThan(1e-4);
-        expect(distance(runOp(name, [x], { noop_with_empty_axes: 1 }, options)[0], numbersOf(x).map((v) => fold([v])))).toBeLessThan(1e-6);
+        expect(
+          distance(
+            runOp(name, [x], { noop_with_empty_axes: 1 }, options)[0],
+            numbersOf(x).map((v) => fold([v])),
+          ),
+        ).toBeLessThan(1e-6);
       }
     });
   }
@@ -43,7 +48,8 @@ describe("reductions", () => {
     expect(of("ReduceLogSumExp")).toEqual([-Infinity, -Infinity]);
   });
   it("ReduceLogSumExp stays finite for large elements and exact for infinite ones", () => {
-    const of = (...values: number[]) => numbersOf(runOp("ReduceLogSumExp", [float32([values.length], values)], { keepdims: 0 })[0])[0];
+    const of = (...values: number[]) =>
+      numbersOf(runOp("ReduceLogSumExp", [float32([values.length], values)], { keepdims: 0 })[0])[0];
     expect(of(1000, 1000)).toBeCloseTo(1000 + Math.LN2, 3);
     expect(of(-Infinity, -Infinity)).toBe(-Infinity);
     expect(of(Infinity, 0)).toBe(Infinity);
@@ -78,7 +84,8 @@ describe("positions of extremes", () => {
 
 describe("cumulative sums and products", () => {
   const x = float32([2, 3], [1, 2, 3, 4, 5, 6]);
-  const run = (name: string, attributes = {}, axis = 1) => numbersOf(runOp(name, [x, tensor("int32", [], [axis])], attributes, { known: [1], open: { 0: [1] } })[0]);
+  const run = (name: string, attributes = {}, axis = 1) =>
+    numbersOf(runOp(name, [x, tensor("int32", [], [axis])], attributes, { known: [1], open: { 0: [1] } })[0]);
   it("run forwards, backwards, with and without their own element", () => {
     expect(run("CumSum")).toEqual([1, 3, 6, 4, 9, 15]);
     expect(run("CumSum", { exclusive: 1 })).toEqual([0, 1, 3, 0, 4, 9]);
@@ -95,7 +102,8 @@ describe("softmax and norms", () => {
   it("Softmax and LogSoftmax along any axis", () => {
     for (const axis of [0, 1, -1]) {
       const at = axis < 0 ? axis + 3 : axis;
-      const sum = (index: readonly number[]) => total(Array.from({ length: x.shape[at]! }, (_, k) => Math.exp(X(index.map((i, a) => (a === at ? k : i))))));
+      const sum = (index: readonly number[]) =>
+        total(Array.from({ length: x.shape[at]! }, (_, k) => Math.exp(X(index.map((i, a) => (a === at ? k : i))))));
       const expected = tabulate([2, 3, 4], (index) => Math.exp(X(index)) / sum(index));
       expect(distance(runOp("Softmax", [x], { axis })[0], expected)).toBeLessThan(1e-6);
       expect(distance(runOp("LogSoftmax", [x], { axis })[0], expected.map(Math.log))).toBeLessThan(1e-5);

@@ -14,7 +14,8 @@ const axesInput: InputSpec = { name: "axes", types: ["int64"], optional: true };
 function reducedAxes(context: OpContext): number[] {
   const rank = context.rank(0);
   const given = context.has(1) ? context.needInts(1) : [];
-  if (given.length === 0) return context.int("noop_with_empty_axes") ? [] : Array.from({ length: rank }, (_, axis) => axis);
+  if (given.length === 0)
+    return context.int("noop_with_empty_axes") ? [] : Array.from({ length: rank }, (_, axis) => axis);
   return context.axes(given, rank).sort((a, b) => a - b);
 }
 
@@ -60,19 +61,29 @@ const square = (x: Expr) => call("mul", x, x);
 
 /** "max" and "min"; for bool they are "or" and "and". */
 const extreme = (name: string, monoid: "max" | "min"): Op =>
-  foldOp(name, [...numeric, "bool"], (fold, dtype) => fold(dtype !== "bool" ? monoid : monoid === "max" ? "or" : "and", (x) => x));
+  foldOp(name, [...numeric, "bool"], (fold, dtype) =>
+    fold(dtype !== "bool" ? monoid : monoid === "max" ? "or" : "and", (x) => x),
+  );
 
 const argExtreme = (name: string, monoid: "argmax" | "argmin"): Op =>
   loopOp(name, { inputs: [data(numeric)], attributes: { axis: 0, keepdims: 1, select_last_index: 0 } }, (context) => {
     const axis = context.axis(context.int("axis"), context.rank(0));
-    return alongAxes(context, [axis], (fold) => fold(context.int("select_last_index") ? `${monoid}Last` : monoid, (x) => x));
+    return alongAxes(context, [axis], (fold) =>
+      fold(context.int("select_last_index") ? `${monoid}Last` : monoid, (x) => x),
+    );
   });
 
 /** out[…, i, …] = the fold of the elements up to i (before i when exclusive; from the other end when reversed). */
 const cumulative = (name: string, monoid: "sum" | "prod"): Op =>
   loopOp(
     name,
-    { inputs: [{ name: "x", types: numeric }, { name: "axis", types: typeSets.index }], attributes: { exclusive: 0, reverse: 0 } },
+    {
+      inputs: [
+        { name: "x", types: numeric },
+        { name: "axis", types: typeSets.index },
+      ],
+      attributes: { exclusive: 0, reverse: 0 },
+    },
     (context) => {
       const shape = context.shape(0);
       const axis = context.axis(context.needInts(1)[0] ?? context.fail("axis must have one element"), shape.length);
@@ -86,7 +97,13 @@ const cumulative = (name: string, monoid: "sum" | "prod"): Op =>
           context.dtype(0),
           reduceOver(monoid, [exclusive ? sub(inclusive, 1) : inclusive], (k) => {
             const where = back ? add(i, k, exclusive ? 1 : 0) : k;
-            return cast(computeType(context.dtype(0)), context.load(0, at.map((dim, a) => (a === axis ? where : dim))));
+            return cast(
+              computeType(context.dtype(0)),
+              context.load(
+                0,
+                at.map((dim, a) => (a === axis ? where : dim)),
+              ),
+            );
           }),
         );
       });
@@ -94,35 +111,64 @@ const cumulative = (name: string, monoid: "sum" | "prod"): Op =>
   );
 
 /** An op on one float tensor along `axis`. */
-const alongAxis = (name: string, attributes: Record<string, number>, body: (context: OpContext, x: Value, axis: number) => Value): Op =>
-  compositeOp(name, { inputs: [{ name: "input", types: float }], attributes: { axis: -1, ...attributes } }, (context, x) => {
-    const axis = context.axis(context.int("axis"), context.rank(0));
-    return inComputeType(context, x as Value, (wide) => body(context, wide, axis));
-  });
+const alongAxis = (
+  name: string,
+  attributes: Record<string, number>,
+  body: (context: OpContext, x: Value, axis: number) => Value,
+): Op =>
+  compositeOp(
+    name,
+    { inputs: [{ name: "input", types: float }], attributes: { axis: -1, ...attributes } },
+    (context, x) => {
+      const axis = context.axis(context.int("axis"), context.rank(0));
+      return inComputeType(context, x as Value, (wide) => body(context, wide, axis));
+    },
+  );
 
 export const reduction: readonly Op[] = [
   summed("ReduceSum", (x) => x),
-  summed("ReduceMean", (x) => x, (sum, count) => call("div", sum, cast(sum.dtype, index(count)))),
+  summed(
+    "ReduceMean",
+    (x) => x,
+    (sum, count) => call("div", sum, cast(sum.dtype, index(count))),
+  ),
   summed("ReduceSumSquare", square),
   summed("ReduceL1", (x) => call("abs", x)),
   summed("ReduceL2", square, (sum) => call("sqrt", real(sum))),
-  summed("ReduceLogSum", (x) => x, (sum) => call("log", real(sum))),
-  foldOp("ReduceProd", numeric, (fold, dtype) => cast(dtype, fold("prod", (x) => cast(computeType(dtype), x)))),
+  summed(
+    "ReduceLogSum",
+    (x) => x,
+    (sum) => call("log", real(sum)),
+  ),
+  foldOp("ReduceProd", numeric, (fold, dtype) =>
+    cast(
+      dtype,
+      fold("prod", (x) => cast(computeType(dtype), x)),
+    ),
+  ),
   extreme("ReduceMax", "max"),
   extreme("ReduceMin", "min"),
   // log Σ exp x = m + log Σ exp(x − m): m keeps exp in range; an infinite maximum stays the result by itself
-  compositeOp("ReduceLogSumExp", { inputs: [data(numeric), axesInput], attributes: { keepdims: 1, noop_with_empty_axes: 0 } }, (context, x) => {
-    const axes = reducedAxes(context);
-    const dtype = context.dtype(0);
-    const { add, sub, exp, log, max, sum } = arithmetic(context);
-    const wide = castTo(context, x as Value, isInteger(dtype) ? "float64" : computeType(dtype));
-    const greatest = max(wide, axes);
-    const shift = context.apply("Where", [context.apply("IsInf", [greatest]), context.scalar(wide.dtype, 0), greatest]);
-    const keepdims = context.int("keepdims");
-    const total = log(sum(exp(sub(wide, shift)), axes, keepdims));
-    const back = keepdims || axes.length === 0 ? shift : context.apply("Squeeze", [shift, context.int64s(axes)]);
-    return castTo(context, add(total, back), dtype);
-  }),
+  compositeOp(
+    "ReduceLogSumExp",
+    { inputs: [data(numeric), axesInput], attributes: { keepdims: 1, noop_with_empty_axes: 0 } },
+    (context, x) => {
+      const axes = reducedAxes(context);
+      const dtype = context.dtype(0);
+      const { add, sub, exp, log, max, sum } = arithmetic(context);
+      const wide = castTo(context, x as Value, isInteger(dtype) ? "float64" : computeType(dtype));
+      const greatest = max(wide, axes);
+      const shift = context.apply("Where", [
+        context.apply("IsInf", [greatest]),
+        context.scalar(wide.dtype, 0),
+        greatest,
+      ]);
+      const keepdims = context.int("keepdims");
+      const total = log(sum(exp(sub(wide, shift)), axes, keepdims));
+      const back = keepdims || axes.length === 0 ? shift : context.apply("Squeeze", [shift, context.int64s(axes)]);
+      return castTo(context, add(total, back), dtype);
+    },
+  ),
   argExtreme("ArgMax", "argmax"),
   argExtreme("ArgMin", "argmin"),
   cumulative("CumSum", "sum"),
@@ -140,7 +186,13 @@ export const reduction: readonly Op[] = [
   }),
   alongAxis("Hardmax", {}, (context, x, axis) => {
     const first = context.apply("ArgMax", [x], { axis, keepdims: 0 });
-    const zeroOne = context.apply("Concat", [context.scalar(x.dtype, 0), context.scalar(x.dtype, 1)].map((v) => context.apply("Unsqueeze", [v, context.int64s([0])])), { axis: 0 });
+    const zeroOne = context.apply(
+      "Concat",
+      [context.scalar(x.dtype, 0), context.scalar(x.dtype, 1)].map((v) =>
+        context.apply("Unsqueeze", [v, context.int64s([0])]),
+      ),
+      { axis: 0 },
+    );
     return context.apply("OneHot", [first, context.int64s([x.shape[axis] as Dim]), zeroOne], { axis });
   }),
   // a vector of norm 0 stays 0

@@ -4,7 +4,7 @@ import { formatShape, symbol } from "../dim.js";
 import { Context } from "../graph.js";
 import { tensorType } from "../types.js";
 import { findOp } from "./index.js";
-import { applied, result } from "./testing.js";
+import { applied, result } from "./applied.js";
 
 const x = tensor("float32", [2, 3], [1.5, -2.5, 3, 0, 300, -1]);
 const scalar = (dtype: "int64" | "float32", value: number): Tensor => tensor(dtype, [], [dtype === "int64" ? BigInt(value) : value]);

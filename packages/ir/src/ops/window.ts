@@ -1,7 +1,12 @@
 /** Geometry of sliding windows, shared by convolution and pooling; sizes may be symbolic. */
+import { type DType, dtypes, isFloat } from "@nimforge/tensor";
 import { add, ceildiv, compareDims, type Dim, floordiv, max, min, mod, mul, sub } from "../dim.js";
 import type { OpContext } from "../op.js";
 import { call, constant, type Expr, index } from "../scalar.js";
+
+/** The smallest value of a dtype: what padding is worth to a maximum. */
+export const lowest = (dtype: DType): Expr =>
+  constant(dtype, isFloat(dtype) ? Number.NEGATIVE_INFINITY : dtypes[dtype].min);
 
 /** One spatial axis: output position o sees input positions o·stride − padBegin + k·dilation, k in [0, kernel). */
 export interface WindowAxis {
@@ -17,7 +22,11 @@ export interface WindowAxis {
 /** An attribute with one positive number for each spatial axis. */
 export function perAxis(context: OpContext, name: string, count: number, fallback: number): number[] {
   const values = context.ints(name) ?? new Array<number>(count).fill(fallback);
-  if (values.length !== count) context.fail(`${name} must have one value for each spatial axis`, { expected: String(count), found: String(values.length) });
+  if (values.length !== count)
+    context.fail(`${name} must have one value for each spatial axis`, {
+      expected: String(count),
+      found: String(values.length),
+    });
   if (values.some((value) => value < 1)) context.fail(`${name} must be positive`, { found: `[${values.join(", ")}]` });
   return values;
 }
@@ -25,13 +34,18 @@ export function perAxis(context: OpContext, name: string, count: number, fallbac
 /** Begin and end pads of each spatial axis, from `pads`. */
 export function explicitPads(context: OpContext, count: number): { begin: number; end: number }[] {
   const pads = context.ints("pads") ?? new Array<number>(2 * count).fill(0);
-  if (pads.length !== 2 * count) context.fail("pads must have two values for each spatial axis", { expected: String(2 * count), found: String(pads.length) });
+  if (pads.length !== 2 * count)
+    context.fail("pads must have two values for each spatial axis", {
+      expected: String(2 * count),
+      found: String(pads.length),
+    });
   return Array.from({ length: count }, (_, k) => ({ begin: pads[k] as number, end: pads[k + count] as number }));
 }
 
 export const autoPad = (context: OpContext): string => {
   const value = context.string("auto_pad");
-  if (!["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"].includes(value)) context.fail("auto_pad has an unknown value", { found: value });
+  if (!["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"].includes(value))
+    context.fail("auto_pad has an unknown value", { found: value });
   return value;
 };
 
@@ -45,7 +59,12 @@ export function splitPad(total: Dim, upper: boolean): { begin: Dim; end: Dim } {
 }
 
 /** The spatial axes of a convolution or pooling; `kernel` is the window's shape. */
-export function windowAxes(context: OpContext, spatial: readonly Dim[], kernel: readonly Dim[], ceilMode = false): WindowAxis[] {
+export function windowAxes(
+  context: OpContext,
+  spatial: readonly Dim[],
+  kernel: readonly Dim[],
+  ceilMode = false,
+): WindowAxis[] {
   const strides = perAxis(context, "strides", spatial.length, 1);
   const dilations = perAxis(context, "dilations", spatial.length, 1);
   const mode = autoPad(context);
@@ -73,7 +92,8 @@ export function windowAxes(context: OpContext, spatial: readonly Dim[], kernel: 
 }
 
 /** Input position that output position `o` sees through tap `k`. */
-export const tap = (axis: WindowAxis, o: Dim, k: Dim): Dim => sub(add(mul(o, axis.stride), mul(k, axis.dilation)), axis.padBegin);
+export const tap = (axis: WindowAxis, o: Dim, k: Dim): Dim =>
+  sub(add(mul(o, axis.stride), mul(k, axis.dilation)), axis.padBegin);
 
 /** Which positions of an axis exist: only the comparisons that the sizes leave open. */
 export function within(position: Dim, size: Dim): Expr[] {
@@ -83,10 +103,22 @@ export function within(position: Dim, size: Dim): Expr[] {
 }
 
 /** `inside` where all positions exist, else `outside`, which is also what an unread tap is worth. */
-export function guarded(positions: readonly Dim[], sizes: readonly Dim[], inside: () => Expr, outside: (like: Expr) => Expr): Expr {
+export function guarded(
+  positions: readonly Dim[],
+  sizes: readonly Dim[],
+  inside: () => Expr,
+  outside: (like: Expr) => Expr,
+): Expr {
   const conditions = positions.flatMap((position, k) => within(position, sizes[k] as Dim));
   const value = inside();
-  return conditions.length === 0 ? value : call("select", conditions.reduce((a, b) => call("and", a, b)), value, outside(value));
+  return conditions.length === 0
+    ? value
+    : call(
+        "select",
+        conditions.reduce((a, b) => call("and", a, b)),
+        value,
+        outside(value),
+      );
 }
 
 /**
@@ -99,7 +131,13 @@ export interface TransposedTaps {
   readonly count: Dim;
   readonly at: (o: Dim, j: Dim) => { k: Dim; i: Dim; conditions: Expr[] };
 }
-export function transposedTaps(axis: { input: Dim; kernel: Dim; stride: number; dilation: number; padBegin: Dim }): TransposedTaps {
+export function transposedTaps(axis: {
+  input: Dim;
+  kernel: Dim;
+  stride: number;
+  dilation: number;
+  padBegin: Dim;
+}): TransposedTaps {
   const { stride, dilation, kernel } = axis;
   const g = gcd(stride, dilation);
   const [s, d] = [stride / g, dilation / g];

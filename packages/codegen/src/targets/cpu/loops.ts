@@ -116,6 +116,19 @@ function reductionsOf(body: Expr): Expr[] {
   return found;
 }
 
+/** Loop variables that an expression needs from around it. */
+function freeVariables(expr: Expr): Set<string> {
+  const own = new Set<string>();
+  visitExpr(expr, (part) => {
+    if (part.kind === "reduce") for (const axis of part.axes) own.add(asSymbol(axis.variable)?.key ?? "");
+  });
+  const free = new Set<string>();
+  visitExprSymbols(expr, (atom) => {
+    if (atom.key.startsWith("@") && !own.has(atom.key)) free.add(atom.key);
+  });
+  return free;
+}
+
 /** Axes that a reduction is repeated over although it does not depend on them. */
 export function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: LoopAxis; reduction: Expr }[] {
   const { axes, body } = loopNest(kernel, layoutOf);
@@ -203,11 +216,7 @@ export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): Pr
   const pending = reductionsOf(body);
   const hoist = () => {
     for (const reduction of [...pending]) {
-      let ready = true;
-      visitExprSymbols(reduction, (atom) => {
-        ready &&= !axes.some((axis) => axis.key === atom.key) || available.has(atom.key);
-      });
-      if (!ready) continue;
+      if (![...freeVariables(reduction)].every((key) => available.has(key))) continue;
       printer.expr(reduction, scope);
       pending.splice(pending.indexOf(reduction), 1);
     }

@@ -202,9 +202,26 @@ NF_INLINE F32 fma(F32 a, F32 b, F32 c) { return __builtin_ia32_vfmaddps512_mask(
 NF_INLINE F64 fma(F64 a, F64 b, F64 c) { return __builtin_ia32_vfmaddpd512_mask(a, b, c, (unsigned char)-1, 4); }
 #endif
 
+/* b < a ? b : a, and b > a ? b : a: a if either is NaN. */
+NF_INLINE float lesser(float b, float a) { return b < a ? b : a; }
+NF_INLINE float greater(float b, float a) { return b > a ? b : a; }
+NF_INLINE double lesser(double b, double a) { return b < a ? b : a; }
+NF_INLINE double greater(double b, double a) { return b > a ? b : a; }
+#if NF_LANES == 4
+NF_INLINE F32 lesser(F32 b, F32 a) { asm("minps %1, %0" : "+x"(b) : "x"(a)); return b; }
+NF_INLINE F32 greater(F32 b, F32 a) { asm("maxps %1, %0" : "+x"(b) : "x"(a)); return b; }
+NF_INLINE F64 lesser(F64 b, F64 a) { asm("minpd %1, %0" : "+x"(b) : "x"(a)); return b; }
+NF_INLINE F64 greater(F64 b, F64 a) { asm("maxpd %1, %0" : "+x"(b) : "x"(a)); return b; }
+#else
+NF_INLINE F32 lesser(F32 b, F32 a) { F32 r; asm("vminps %2, %1, %0" : "=v"(r) : "v"(b), "v"(a)); return r; }
+NF_INLINE F32 greater(F32 b, F32 a) { F32 r; asm("vmaxps %2, %1, %0" : "=v"(r) : "v"(b), "v"(a)); return r; }
+NF_INLINE F64 lesser(F64 b, F64 a) { F64 r; asm("vminpd %2, %1, %0" : "=v"(r) : "v"(b), "v"(a)); return r; }
+NF_INLINE F64 greater(F64 b, F64 a) { F64 r; asm("vmaxpd %2, %1, %0" : "=v"(r) : "v"(b), "v"(a)); return r; }
+#endif
+
 /* NaN if either is NaN. The test of `b` folds away for a constant: write min(x, splat<V>(6)). */
-template <class V> NF_INLINE V min(V a, V b) { return select<V>(b != b, b, select<V>(b < a, b, a)); }
-template <class V> NF_INLINE V max(V a, V b) { return select<V>(b != b, b, select<V>(b > a, b, a)); }
+template <class V> NF_INLINE V min(V a, V b) { return select<V>(b != b, b, lesser(b, a)); }
+template <class V> NF_INLINE V max(V a, V b) { return select<V>(b != b, b, greater(b, a)); }
 
 template <class V> NF_INLINE V sign_bit() { return splat<V>(-0.0f); }
 template <class V> NF_INLINE V abs(V x) {

@@ -81,7 +81,8 @@ template <class T> NF_INLINE T int_max(T a, T b) { return a > b ? a : b; }
 template <class T> NF_INLINE T int_abs(T a) { return a < T(0) ? T(0 - (unsigned long long)a) : a; }
 template <class T> NF_INLINE T int_sign(T a) { return a > T(0) ? T(1) : a < T(0) ? T(-1) : T(0); }
 template <class T> NF_INLINE T int_shl(T a, T b) { return (unsigned long long)b >= 8 * sizeof(T) ? T(0) : T((unsigned long long)a << b); }
-template <class T> NF_INLINE T int_shr(T a, T b) { return (unsigned long long)b >= 8 * sizeof(T) ? T(0) : T(a >> b); }
+/* By a negative or too large amount only the sign is left. */
+template <class T> NF_INLINE T int_shr(T a, T b) { return (unsigned long long)b >= 8 * sizeof(T) ? T(a < T(0) ? -1 : 0) : T(a >> b); }
 template <class T> NF_INLINE T int_pow(T a, T b) {
   if (b < T(0)) return a == T(1) ? T(1) : a == T(-1) ? (b % T(2) == T(0) ? T(1) : T(-1)) : T(0);
   unsigned long long r = 1, x = (unsigned long long)a;
@@ -112,11 +113,11 @@ template <class T, class F> NF_INLINE T float_to_int(F x) {
   if (__builtin_fabs((double)x) == __builtin_inf()) return x > 0 ? T(to_int<T>(x)) : T(to_int<T>(x));
   return T(to_int<long long>(x));
 }
-/* 4- and 2-bit integers: rounded to nearest even and saturated from floats, wrapped from integers. */
+/* 4- and 2-bit integers from floats: truncated, then wrapped into [low, high], as ONNX's reference does. */
 NF_INLINE int to_small(float x, int low, int high) {
   if (x != x) return 0;
-  float r = round_even<float>(x);
-  return r < (float)low ? low : r > (float)high ? high : (int)r;
+  long long range = high - low + 1, r = (to_int<long long>(x) - low) % range;
+  return (int)(r < 0 ? r + range : r) + low;
 }
 template <class T> NF_INLINE T wrap_small(int x, int width, bool is_signed) {
   unsigned u = (unsigned)x & ((1u << width) - 1);
@@ -134,7 +135,13 @@ template <class F> NF_INLINE F fmod(F a, F b) {
   }
   return (F)(a < 0 || (a == 0 && bits<unsigned long long>((double)a) >> 63) ? -x : x);
 }
-template <class F> NF_INLINE F mod(F a, F b) { return a - b * floor<F>(a / b); }
+/* Python's and numpy's %: the remainder has the divisor's sign, a zero remainder too. */
+template <class F> NF_INLINE F mod(F a, F b) {
+  F r = fmod<F>(a, b);
+  bool negative = bits<unsigned long long>((double)b) >> 63;
+  if (r == 0) return negative ? -F(0) : F(0);
+  return (r < 0) != negative ? r + b : r;
+}
 
 /* An index that comes as data: negatives count from the end; out of range is reported and read at 0. */
 NF_INLINE NfInt data_index(const NfLaunch* L, int operand, NfInt value, NfInt extent) {

@@ -57,10 +57,7 @@ template <class V> NF_INLINE Reduced<V> reduce_ln2(V x) {
 }
 
 /* x kept within [lo, hi]; NaN stays. */
-template <class V> NF_INLINE V clamp(V x, double lo, double hi) {
-  x = select<V>(x < num<V>(lo), num<V>(lo), x);
-  return select<V>(x > num<V>(hi), num<V>(hi), x);
-}
+template <class V> NF_INLINE V clamp(V x, double lo, double hi) { return min<V>(max<V>(x, num<V>(lo)), num<V>(hi)); }
 
 template <class V> NF_INLINE V exp(V x) {
   Reduced<V> t = reduce_ln2<V>(is_single<V> ? clamp(x, -104, 89) : clamp(x, -746, 710));
