@@ -3,7 +3,17 @@
  * platform's own package (@nimforge/linux-x64-gnu…). Needs a build (npm run build).
  */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,7 +21,14 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = join(root, "dist/packages");
 const read = (path) => JSON.parse(readFileSync(path, "utf8"));
-const pack = (folder) => execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", out], { cwd: folder, encoding: "utf8" }).trim().split("\n").pop();
+const pack = (folder) =>
+  execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", out], {
+    cwd: folder,
+    encoding: "utf8",
+  })
+    .trim()
+    .split("\n")
+    .pop();
 
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
@@ -21,7 +38,8 @@ try {
   const addon = join(root, "native/build/Release/nimforge.node");
   if (!existsSync(addon)) throw new Error("the native addon is not built: npm run build");
   const { version, license, engines } = read(join(root, "native/package.json"));
-  const libc = process.platform !== "linux" ? "" : process.report.getReport().header.glibcVersionRuntime ? "-gnu" : "-musl";
+  const libc =
+    process.platform !== "linux" ? "" : process.report.getReport().header.glibcVersionRuntime ? "-gnu" : "-musl";
   const platform = `${process.platform}-${process.arch}${libc}`;
   const manifest = {
     name: `@nimforge/${platform}`,

@@ -32,7 +32,9 @@ function closure(roots) {
 const isThirdParty = (place) => place.includes("node_modules/");
 const members = Object.keys(lock).filter((place) => place.startsWith("packages/") && !isThirdParty(place));
 const shipped = [...closure(members)].filter(isThirdParty);
-const others = Object.keys(lock).filter((place) => isThirdParty(place) && !lock[place].link && !shipped.includes(place));
+const others = Object.keys(lock).filter(
+  (place) => isThirdParty(place) && !lock[place].link && !shipped.includes(place),
+);
 
 function licenceOf(place) {
   if (lock[place].license) return lock[place].license;
@@ -43,7 +45,10 @@ function licenceOf(place) {
 
 /** One row for each name, version and licence. */
 function rows(places) {
-  const lines = places.map((place) => `| ${place.slice(place.lastIndexOf("node_modules/") + 13)} | ${lock[place].version} | ${licenceOf(place)} |`);
+  const lines = places.map(
+    (place) =>
+      `| ${place.slice(place.lastIndexOf("node_modules/") + 13)} | ${lock[place].version} | ${licenceOf(place)} |`,
+  );
   return [...new Set(lines)].sort((a, b) => (a < b ? -1 : 1)).join("\n");
 }
 

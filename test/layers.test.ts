@@ -1,8 +1,8 @@
 /** Who may import whom: every import specifier of every package against the design's table (ARCHITECTURE.md). */
 import { readdirSync, readFileSync } from "node:fs";
 import { builtinModules } from "node:module";
-import { fileURLToPath } from "node:url";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 
 const packages = fileURLToPath(new URL("../packages", import.meta.url));
@@ -37,7 +37,11 @@ function specifiers(file: string): string[] {
   return [...text.matchAll(pattern)].map((match) => (match[1] ?? match[2]) as string);
 }
 
-const packageOf = (specifier: string) => specifier.split("/").slice(0, specifier.startsWith("@") ? 2 : 1).join("/");
+const packageOf = (specifier: string) =>
+  specifier
+    .split("/")
+    .slice(0, specifier.startsWith("@") ? 2 : 1)
+    .join("/");
 const builtins = new Set(builtinModules.flatMap((name) => [name, `node:${name}`]));
 
 describe("layers", () => {
@@ -56,7 +60,10 @@ describe("layers", () => {
         if (specifier.startsWith(".") || builtins.has(specifier)) continue;
         const other = packageOf(specifier);
         const ours = other.startsWith("@nimforge/") || other === "nimforge";
-        const fits = ours ? allowed.has(other) && other in dependencies : other in dependencies || (isTest && (other in devDependencies || other === "vitest" || other === "fast-check"));
+        const fits = ours
+          ? allowed.has(other) && other in dependencies
+          : other in dependencies ||
+            (isTest && (other in devDependencies || other === "vitest" || other === "fast-check"));
         if (!fits) wrong.push(`${file.slice(packages.length + 1)}: ${specifier}`);
       }
     }
@@ -64,10 +71,13 @@ describe("layers", () => {
   });
 
   it.each(Object.keys(layers))("%s declares and references the packages of its row that it uses", (name) => {
-    const ours = (record: Record<string, string> = {}) => Object.keys(record).filter((other) => other.startsWith("@nimforge/"));
+    const ours = (record: Record<string, string> = {}) =>
+      Object.keys(record).filter((other) => other.startsWith("@nimforge/"));
     const declared = ours(manifest(name).dependencies).map((other) => other.slice("@nimforge/".length));
     for (const other of declared) expect(layers[name]).toContain(other);
-    const { references = [] } = JSON.parse(readFileSync(join(packages, name, "tsconfig.json"), "utf8")) as { references?: { path: string }[] };
+    const { references = [] } = JSON.parse(readFileSync(join(packages, name, "tsconfig.json"), "utf8")) as {
+      references?: { path: string }[];
+    };
     expect(references.map(({ path }) => path.replace("../", "")).sort()).toEqual(declared.sort());
   });
 
@@ -76,7 +86,8 @@ describe("layers", () => {
     for (const name of Object.keys(layers))
       for (const file of sources(name))
         for (const specifier of specifiers(file))
-          if (specifier.startsWith(".") && !join(file, "..", specifier).startsWith(join(packages, name))) wrong.push(`${file}: ${specifier}`);
+          if (specifier.startsWith(".") && !join(file, "..", specifier).startsWith(join(packages, name)))
+            wrong.push(`${file}: ${specifier}`);
     expect(wrong).toEqual([]);
   });
 });

@@ -34,14 +34,22 @@ async function run(...argv: string[]): Promise<{ exit: number; stdout: string; s
 describe("parser, help, documentation and BuildOptions name the same options", () => {
   const documentation = readFileSync(join(root, "docs/cli.md"), "utf8");
   const program = createProgram(new AbortController().signal, { exit: 0 }, new Command("nim-build"));
-  const find = (name: string) => name.split(" ").filter(Boolean).reduce((command, word) => command.commands.find((child) => child.name() === word)!, program);
+  const find = (name: string) =>
+    name
+      .split(" ")
+      .filter(Boolean)
+      .reduce((command, word) => command.commands.find((child) => child.name() === word)!, program);
 
   it.each(commands.map((spec) => [spec.name, spec] as const))("nim-build %s", (name, spec) => {
-    const parsed = find(name).options.map((option) => option.flags).filter((flags) => flags !== "--version");
+    const parsed = find(name)
+      .options.map((option) => option.flags)
+      .filter((flags) => flags !== "--version");
     expect(parsed).toEqual(optionsOf(spec).map(({ flags }) => flags));
 
     const help = helpText(spec).split("\n");
-    expect(help.filter((line) => /^ {2}-/.test(line)).map((line) => line.trim().split(/ {2,}| (?=[^<\w-])/)[0])).toEqual(expect.arrayContaining([...parsed]));
+    expect(
+      help.filter((line) => /^ {2}-/.test(line)).map((line) => line.trim().split(/ {2,}| (?=[^<\w-])/)[0]),
+    ).toEqual(expect.arrayContaining([...parsed]));
     expect(help.length).toBeLessThanOrEqual(41);
     expect(spec.examples).toHaveLength(3);
 
@@ -114,7 +122,10 @@ describe("unknown words", () => {
   it("--json gives one JSON value for an error too", async () => {
     const { exit, stdout } = await run("run", "--json", "--theads", "1", "x.engine");
     expect(exit).toBe(2);
-    expect(JSON.parse(stdout)).toMatchObject({ schemaVersion: 1, error: { code: "unknown-option", exit: 2, fix: expect.stringContaining("--threads") } });
+    expect(JSON.parse(stdout)).toMatchObject({
+      schemaVersion: 1,
+      error: { code: "unknown-option", exit: 2, fix: expect.stringContaining("--threads") },
+    });
   });
 
   it.each([["bf17"], ["int8"]])("--precision %s", async (precision) => {
@@ -160,7 +171,8 @@ describe("option values", () => {
 describe("console", () => {
   const streams = () => {
     const text = { stdout: "", stderr: "" };
-    const stream = (name: "stdout" | "stderr") => ({ isTTY: true, write: (part: string) => ((text[name] += part), true) }) as unknown as NodeJS.WriteStream;
+    const stream = (name: "stdout" | "stderr") =>
+      ({ isTTY: true, write: (part: string) => Boolean((text[name] += part)) }) as unknown as NodeJS.WriteStream;
     return { text, stdout: stream("stdout"), stderr: stream("stderr") };
   };
   it("reports an unknown fault as a bug of ours, with its stack only when asked", () => {
@@ -177,9 +189,16 @@ describe("console", () => {
       new Console(options, stdout, stderr, env).warn("w");
       return text.stderr.includes("\x1b[");
     };
-    expect([painted({}, {}), painted({}, { NO_COLOR: "1" }), painted({ color: false }, { FORCE_COLOR: "1" })]).toEqual([true, false, false]);
+    expect([painted({}, {}), painted({}, { NO_COLOR: "1" }), painted({ color: false }, { FORCE_COLOR: "1" })]).toEqual([
+      true,
+      false,
+      false,
+    ]);
   });
-  it.each([["SIGINT", 130], ["SIGTERM", 143]] as const)("%s exits with %i", (signal, exit) => {
+  it.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("%s exits with %i", (signal, exit) => {
     const { text, stdout, stderr } = streams();
     expect(new Console({ json: true }, stdout, stderr).fail(new Interrupted(signal))).toBe(exit);
     expect(JSON.parse(text.stdout)).toMatchObject({ error: { code: "interrupted", exit } });
@@ -192,7 +211,9 @@ describe("commands", () => {
     expect(exit).toBe(0);
     const { targets } = JSON.parse(stdout) as { targets: { name: string; runs: boolean; aliases: string[] }[] };
     expect(targets.map(({ name }) => name)).toEqual(["cpu-x86-64", "cpu-x86-64-v3", "cpu-x86-64-v4"]);
-    expect(targets.filter(({ aliases }) => aliases.includes("cpu"))).toEqual([targets.filter(({ runs }) => runs).at(-1)]);
+    expect(targets.filter(({ aliases }) => aliases.includes("cpu"))).toEqual([
+      targets.filter(({ runs }) => runs).at(-1),
+    ]);
   });
   it("cache info and gc work on the folder that is named", async () => {
     const { stdout } = await run("cache", "info", "--cache-dir", join(folder, "cache"), "--json");
@@ -211,7 +232,11 @@ describe("commands", () => {
 });
 
 it("the committed shim runs, or says how to build", () => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, "packages/cli/bin/nim-build.js"), "--version"], { encoding: "utf8" });
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(root, "packages/cli/bin/nim-build.js"), "--version"],
+    { encoding: "utf8" },
+  );
   if (status === 0) expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   else expect(stderr).toContain("npm run build");
 });

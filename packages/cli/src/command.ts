@@ -22,8 +22,8 @@ export interface CommandSpec {
   /** Three, each runnable as written. */
   examples: readonly string[];
   options: readonly OptionSpec[];
-  /** @returns the exit code, 0 when it returns nothing */
-  run(args: string[], options: Record<string, never>, context: CommandContext): Promise<number | void>;
+  /** @returns the exit code */
+  run(args: string[], options: Record<string, never>, context: CommandContext): Promise<number>;
 }
 
 export interface CommandContext {

@@ -1,6 +1,6 @@
 /** What a command prints: its result on stdout, everything else on stderr. */
 import type { BuildProgress } from "@nimforge/compiler";
-import { exitCodes, internalError, NimforgeError } from "@nimforge/tensor";
+import { type exitCodes, internalError, NimforgeError } from "@nimforge/tensor";
 
 export const schemaVersion = 1;
 
@@ -20,8 +20,8 @@ export class Console {
     readonly stderr: NodeJS.WriteStream = process.stderr,
     env: NodeJS.ProcessEnv = process.env,
   ) {
-    const forced = env["FORCE_COLOR"] !== undefined && env["FORCE_COLOR"] !== "0";
-    this.#color = options.color !== false && !env["NO_COLOR"] && (forced || stderr.isTTY === true);
+    const forced = env.FORCE_COLOR !== undefined && env.FORCE_COLOR !== "0";
+    this.#color = options.color !== false && !env.NO_COLOR && (forced || stderr.isTTY === true);
   }
 
   /** The command's one result: `value` with --json, else `text`. */
@@ -46,7 +46,9 @@ export class Console {
       this.stderr.write(`${this.#paint(36, "…")} ${name}`);
       this.#line = true;
     } else {
-      this.stderr.write(`${terminal ? "\r\x1b[2K" : ""}${this.#paint(32, "✓")} ${name} ${this.#paint(2, `${event.seconds?.toFixed(2)} s`)}\n`);
+      this.stderr.write(
+        `${terminal ? "\r\x1b[2K" : ""}${this.#paint(32, "✓")} ${name} ${this.#paint(2, `${event.seconds?.toFixed(2)} s`)}\n`,
+      );
       this.#line = false;
     }
   };
@@ -56,7 +58,8 @@ export class Console {
     this.#endLine();
     const known = asNimforgeError(error);
     const exit = exitCodeOf(known, error);
-    if (this.options.json) this.stdout.write(`${JSON.stringify({ schemaVersion, error: { ...known.toJSON(), exit } })}\n`);
+    if (this.options.json)
+      this.stdout.write(`${JSON.stringify({ schemaVersion, error: { ...known.toJSON(), exit } })}\n`);
     else this.stderr.write(`${known.format().replace(/^error\[[^\]]*\]/, (head) => this.#paint(31, head))}\n`);
     if (this.options.verbose && known.kind !== "interrupted") this.stderr.write(`${stackOf(error)}\n`);
     return exit;
@@ -80,22 +83,37 @@ export class Interrupted extends Error {
 }
 
 function exitCodeOf(known: NimforgeError, error: unknown): number {
-  const reason = known.kind === "interrupted" ? (error instanceof Interrupted ? error : (error as Error).cause) : undefined;
+  const reason =
+    known.kind === "interrupted" ? (error instanceof Interrupted ? error : (error as Error).cause) : undefined;
   return reason instanceof Interrupted && reason.signal === "SIGTERM" ? 143 : known.exitCode;
 }
 
 function asNimforgeError(error: unknown): NimforgeError {
   // Two copies of the package in one process have two classes of the one name.
   if (error instanceof Error && error.name === "NimforgeError") return error as NimforgeError;
-  if (error instanceof Interrupted) return new NimforgeError("interrupted", "interrupted", error.message, { cause: error });
+  if (error instanceof Interrupted)
+    return new NimforgeError("interrupted", "interrupted", error.message, { cause: error });
   const { code, syscall, path } = error as NodeJS.ErrnoException;
   if (syscall !== undefined && code !== undefined && code in systemFaults)
-    return new NimforgeError(systemFaults[code] as keyof typeof exitCodes, code.toLowerCase(), (error as Error).message, { file: path, cause: error });
+    return new NimforgeError(
+      systemFaults[code] as keyof typeof exitCodes,
+      code.toLowerCase(),
+      (error as Error).message,
+      { file: path, cause: error },
+    );
   return internalError(error instanceof Error ? error.message : String(error), { cause: error });
 }
 
 /** Faults of the machine, not of the program. */
-const systemFaults: Record<string, keyof typeof exitCodes> = { ENOSPC: "io", EACCES: "io", EPERM: "io", EROFS: "io", EDQUOT: "io", ENOMEM: "limit", EMFILE: "limit" };
+const systemFaults: Record<string, keyof typeof exitCodes> = {
+  ENOSPC: "io",
+  EACCES: "io",
+  EPERM: "io",
+  EROFS: "io",
+  EDQUOT: "io",
+  ENOMEM: "limit",
+  EMFILE: "limit",
+};
 
 function stackOf(error: unknown): string {
   const lines: string[] = [];

@@ -17,4 +17,5 @@ export function isEngine(path: string): boolean {
 }
 
 /** A name from a model as a file name. */
-export const safeFileName = (name: string): string => name.replace(/[^A-Za-z0-9._-]/g, "_").replace(/^[.-]+/, "_") || "_";
+export const safeFileName = (name: string): string =>
+  name.replace(/[^A-Za-z0-9._-]/g, "_").replace(/^[.-]+/, "_") || "_";

@@ -1,10 +1,19 @@
 /** Figures and tables for people. */
 
-export const megabytes = (bytes: number): string => (bytes < 100_000 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 1)} MB`);
+export const megabytes = (bytes: number): string =>
+  bytes < 100_000 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 2 : 1)} MB`;
 
 /** Columns padded to their widest cell; the last is not padded. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, k) => (widths[k] = Math.max(widths[k] ?? 0, cell.length)));
-  return rows.map((row) => row.map((cell, k) => (k === row.length - 1 ? cell : cell.padEnd(widths[k] as number))).join("  ").trimEnd()).join("\n");
+  for (const row of rows)
+    for (const [k, cell] of row.entries()) widths[k] = Math.max(widths[k] ?? 0, cell.length);
+  return rows
+    .map((row) =>
+      row
+        .map((cell, k) => (k === row.length - 1 ? cell : cell.padEnd(widths[k] as number)))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
 }

@@ -4,7 +4,11 @@ import type { BindValue } from "@nimforge/ir";
 import { NimforgeError, readNpy } from "@nimforge/tensor";
 
 const bad = (option: string, form: string, found: string) =>
-  new NimforgeError("usage", "bad-option", `${option}: the value cannot be read`, { expected: form, found: JSON.stringify(found), fix: `write ${option} ${form}` });
+  new NimforgeError("usage", "bad-option", `${option}: the value cannot be read`, {
+    expected: form,
+    found: JSON.stringify(found),
+    fix: `write ${option} ${form}`,
+  });
 
 /** At the last `=`, because names of inputs may hold one. */
 export function splitAssignment(option: string, form: string, text: string): [name: string, value: string] {
@@ -14,7 +18,10 @@ export function splitAssignment(option: string, form: string, text: string): [na
 }
 
 function merge<T>(option: string, into: Record<string, T> | undefined, name: string, value: T): Record<string, T> {
-  if (into && Object.hasOwn(into, name)) throw new NimforgeError("usage", "bad-option", `${option} is given twice for ${JSON.stringify(name)}`, { fix: "give it once" });
+  if (into && Object.hasOwn(into, name))
+    throw new NimforgeError("usage", "bad-option", `${option} is given twice for ${JSON.stringify(name)}`, {
+      fix: "give it once",
+    });
   // Names are data: a plain object literal would treat "__proto__" as something else.
   return Object.defineProperty({ ...into }, name, { value, enumerable: true, writable: true, configurable: true });
 }
@@ -67,34 +74,48 @@ export function bind(text: string, before?: Record<string, BindValue>): Record<s
   return merge("--bind", before, name, value.includes(",") ? value.split(",").map(one) : one(value));
 }
 
-export const list = (text: string, before: string[] = []): string[] => [...before, ...text.split(",").filter((item) => item !== "")];
+export const list = (text: string, before: string[] = []): string[] => [
+  ...before,
+  ...text.split(",").filter((item) => item !== ""),
+];
 
 /** A whole number of at least `least`. */
-export const count = (option: string, least: number) => (text: string): number => {
-  if (!/^\d+$/.test(text) || Number(text) < least || !Number.isSafeInteger(Number(text))) throw bad(option, "N", text);
-  return Number(text);
-};
+export const count =
+  (option: string, least: number) =>
+  (text: string): number => {
+    if (!/^\d+$/.test(text) || Number(text) < least || !Number.isSafeInteger(Number(text)))
+      throw bad(option, "N", text);
+    return Number(text);
+  };
 
-export const positive = (option: string) => (text: string): number => {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw bad(option, "X", text);
-  return value;
-};
+export const positive =
+  (option: string) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw bad(option, "X", text);
+    return value;
+  };
 
 const units: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 /** Bytes: `500M`, `4G`. */
-export const byteCount = (option: string) => (text: string): number => {
-  const match = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i.exec(text);
-  if (!match) throw bad(option, "4G", text);
-  return Math.round(Number(match[1]) * (units[(match[2] as string).toUpperCase()] as number));
-};
+export const byteCount =
+  (option: string) =>
+  (text: string): number => {
+    const match = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i.exec(text);
+    if (!match) throw bad(option, "4G", text);
+    return Math.round(Number(match[1]) * (units[(match[2] as string).toUpperCase()] as number));
+  };
 
 /** The bytes of a file that the user named. */
 export function readInput(path: string): Uint8Array {
-  if (!existsSync(path)) throw new NimforgeError("usage", "file-not-found", "there is no such file", { file: path, fix: "check the path" });
+  if (!existsSync(path))
+    throw new NimforgeError("usage", "file-not-found", "there is no such file", { file: path, fix: "check the path" });
   try {
     return readFileSync(path);
   } catch (cause) {
-    throw new NimforgeError("io", "read-failed", `cannot read the file: ${(cause as Error).message}`, { file: path, cause });
+    throw new NimforgeError("io", "read-failed", `cannot read the file: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    });
   }
 }

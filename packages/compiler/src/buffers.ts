@@ -50,10 +50,15 @@ export function memoryOf(program: ProgramSpec, shapes: Record<string, number[]>)
 }
 
 /** @param shapes concrete shapes of the program's inputs, by name */
-export function placeBuffers(program: ProgramSpec<unknown>, shapes: Readonly<Record<string, readonly number[]>>): BufferPlace[] {
+export function placeBuffers(
+  program: ProgramSpec<unknown>,
+  shapes: Readonly<Record<string, readonly number[]>>,
+): BufferPlace[] {
   const values = evaluateExprs(program, shapes);
   const bytesOf = (k: number): number | null => values[program.buffers[k]!.bytes] ?? null;
-  const arena = program.buffers.map((_, k) => k).filter((k) => program.buffers[k]!.kind === "arena" && program.buffers[k]!.alias === undefined);
+  const arena = program.buffers
+    .map((_, k) => k)
+    .filter((k) => program.buffers[k]!.kind === "arena" && program.buffers[k]!.alias === undefined);
   const known = arena.filter((k) => bytesOf(k) !== null);
   const plan = planArena(known.map((k) => ({ bytes: bytesOf(k)!, ...lifetime(program, k) })));
   const offsets = new Map(known.map((k, i) => [k, plan.offsets[i]!]));
@@ -86,8 +91,13 @@ export function rootOf(program: ProgramSpec<unknown>, k: number): number {
 }
 
 /** Values of all expressions; null where a symbol is not bound by an input. */
-function evaluateExprs(program: ProgramSpec<unknown>, shapes: Readonly<Record<string, readonly number[]>>): (number | null)[] {
-  const symbols = program.symbols.map(({ input, axis }) => (input === undefined ? null : (shapes[program.inputs[input]!.name]?.[axis ?? 0] ?? null)));
+function evaluateExprs(
+  program: ProgramSpec<unknown>,
+  shapes: Readonly<Record<string, readonly number[]>>,
+): (number | null)[] {
+  const symbols = program.symbols.map(({ input, axis }) =>
+    input === undefined ? null : (shapes[program.inputs[input]!.name]?.[axis ?? 0] ?? null),
+  );
   const values: (number | null)[] = [];
   for (const expr of program.exprs) values.push(evaluateExpr(expr, values, symbols));
   return values;
@@ -111,7 +121,11 @@ const operators: Partial<Record<ExprSpec["op"], Operator>> = {
   or: (a, b) => Number(a !== 0 || b !== 0),
 };
 
-function evaluateExpr(expr: ExprSpec, values: readonly (number | null)[], symbols: readonly (number | null)[]): number | null {
+function evaluateExpr(
+  expr: ExprSpec,
+  values: readonly (number | null)[],
+  symbols: readonly (number | null)[],
+): number | null {
   const at = (index: number | undefined): number | null => (index === undefined ? null : (values[index] ?? null));
   if (expr.op === "constant") return Number(expr.value ?? 0);
   if (expr.op === "symbol") return symbols[expr.a ?? 0] ?? null;

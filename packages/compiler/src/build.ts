@@ -52,7 +52,17 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
     const { bytes, sha256 } = await clock.phase("write", target.name, () => write(path, compiled.spec, options.signal));
     const { nodes, kernels, memory } = compiled;
     const precision = options.precision ?? "fp32";
-    engines.push({ path, target: target.name, precision, bytes, sha256, nodes, kernels, memory, seconds: clock.seconds(target.name) });
+    engines.push({
+      path,
+      target: target.name,
+      precision,
+      bytes,
+      sha256,
+      nodes,
+      kernels,
+      memory,
+      seconds: clock.seconds(target.name),
+    });
   }
   if (options.trace !== undefined) await writeTrace(options.trace, clock);
   return { engines, warnings: [...meta.warnings] };
@@ -73,11 +83,15 @@ export async function prepare(options: BuildOptions, clock: BuildClock): Promise
   const targets = resolveTargets(options.targets ?? ["cpu"]);
   for (const target of targets) enginePath(options, target.name, targets.length);
   const { model, shapes, ranges, bind, outputs, opt } = options;
-  const { graph: source, meta } = await clock.phase("import", undefined, () => importOnnx(model, { shapes, ranges, bind, outputs }));
+  const { graph: source, meta } = await clock.phase("import", undefined, () =>
+    importOnnx(model, { shapes, ranges, bind, outputs }),
+  );
   nominalSizes(source, opt);
   // Before minutes of work: is there a compiler at all?
   await detectCompiler();
-  const graph = await clock.phase("optimize", undefined, () => optimize(source, options.checkPasses ? passChecks(source, opt) : {}));
+  const graph = await clock.phase("optimize", undefined, () =>
+    optimize(source, options.checkPasses ? passChecks(source, opt) : {}),
+  );
   return { source, graph, meta, targets };
 }
 
@@ -90,7 +104,10 @@ function passChecks(graph: Graph, opt: BuildOptions["opt"]) {
     compare(pass: string, before: readonly RuntimeValue[], after: readonly RuntimeValue[]): void {
       graph.outputs.forEach(({ name }, k) => {
         const found = compareTensors(after[k] as Tensor, before[k] as Tensor, { rtol: 1e-4, atol: 1e-5 });
-        if (!found.ok) throw internalError(`pass "${pass}" changes output "${name}"`, { found: `max |d| ${found.maxAbs ?? "undefined"}` });
+        if (!found.ok)
+          throw internalError(`pass "${pass}" changes output "${name}"`, {
+            found: `max |d| ${found.maxAbs ?? "undefined"}`,
+          });
       });
     },
   };
@@ -105,10 +122,20 @@ export interface Compiled {
 }
 
 /** Code for one target, as an engine that is not written yet. */
-export async function compile(graph: Graph, meta: ImportMeta, target: Target, options: BuildOptions, clock: BuildClock): Promise<Compiled> {
+export async function compile(
+  graph: Graph,
+  meta: ImportMeta,
+  target: Target,
+  options: BuildOptions,
+  clock: BuildClock,
+): Promise<Compiled> {
   const sizes = nominalSizes(graph, options.opt);
   const generated = await clock.phase("compile", target.name, () =>
-    generate([{ name: "main", graph }], target, { signal: options.signal, cacheDir: options.cacheDir, shapeHints: sizes }),
+    generate([{ name: "main", graph }], target, {
+      signal: options.signal,
+      cacheDir: options.cacheDir,
+      shapeHints: sizes,
+    }),
   );
   const memory = memoryOf(generated.spec.programs[0]!, inputShapes(graph, sizes));
   const kernels = generated.spec.programs.reduce((count, program) => count + program.steps.length, 0);
@@ -156,11 +183,18 @@ async function fileDigest(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-async function write(path: string, spec: EngineSpec, signal: AbortSignal | undefined): Promise<{ bytes: number; sha256: string }> {
+async function write(
+  path: string,
+  spec: EngineSpec,
+  signal: AbortSignal | undefined,
+): Promise<{ bytes: number; sha256: string }> {
   try {
     await mkdir(dirname(path), { recursive: true });
   } catch (cause) {
-    throw new NimforgeError("io", "write-failed", `cannot make the folder for engines: ${(cause as Error).message}`, { file: dirname(path), cause });
+    throw new NimforgeError("io", "write-failed", `cannot make the folder for engines: ${(cause as Error).message}`, {
+      file: dirname(path),
+      cause,
+    });
   }
   const bytes = writeEngineFile(path, spec, signal ? { signal } : {});
   return { bytes, sha256: await fileDigest(path) };
@@ -170,20 +204,26 @@ async function writeTrace(path: string, clock: BuildClock): Promise<void> {
   try {
     await writeFile(path, clock.trace());
   } catch (cause) {
-    throw new NimforgeError("io", "write-failed", `cannot write the trace: ${(cause as Error).message}`, { file: path, cause });
+    throw new NimforgeError("io", "write-failed", `cannot write the trace: ${(cause as Error).message}`, {
+      file: path,
+      cause,
+    });
   }
 }
 
 /** The model's file name without its extension, of characters that are safe in a path. */
 export function modelName(model: string): string {
-  const name = basename(resolve(model), extname(model)).replace(/[^A-Za-z0-9._-]/g, "_").replace(/^[.-]+/, "_");
+  const name = basename(resolve(model), extname(model))
+    .replace(/[^A-Za-z0-9._-]/g, "_")
+    .replace(/^[.-]+/, "_");
   return name || "model";
 }
 
 /** @throws NimforgeError usage when one file is named for several targets */
 export function enginePath(options: BuildOptions, target: string, targets: number): string {
   const out = options.out ?? "engines";
-  if (!out.endsWith(".engine")) return join(out, `${modelName(options.model)}-${target}-${options.precision ?? "fp32"}.engine`);
+  if (!out.endsWith(".engine"))
+    return join(out, `${modelName(options.model)}-${target}-${options.precision ?? "fp32"}.engine`);
   if (targets > 1)
     throw new NimforgeError("usage", "one-file", "one engine file is named for several targets", {
       file: out,

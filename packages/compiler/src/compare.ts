@@ -47,7 +47,12 @@ export function compareTensors(found: Tensor, expected: Tensor, { rtol, atol }: 
     normB += y * y;
   }
   const norms = Math.sqrt(normA) * Math.sqrt(normB);
-  return { maxAbs, maxRel: scale > 0 ? maxAbs / scale : maxAbs, cosine: norms > 0 ? dot / norms : normA === normB ? 1 : 0, ok };
+  return {
+    maxAbs,
+    maxRel: scale > 0 ? maxAbs / scale : maxAbs,
+    cosine: norms > 0 ? dot / norms : normA === normB ? 1 : 0,
+    ok,
+  };
 }
 
 /** Beyond 2^53 doubles cannot tell integers apart. */

@@ -1,4 +1,4 @@
-export { type CacheGcOptions, cacheGc, type CacheInfo, cacheInfo, type KernelReport } from "@nimforge/codegen";
+export { type CacheGcOptions, type CacheInfo, cacheGc, cacheInfo, type KernelReport } from "@nimforge/codegen";
 export type { BufferPlace, MemoryReport } from "./buffers.js";
 export { type BuildResult, type BuiltEngine, build } from "./build.js";
 export { compareTensors, type Difference, type Tolerance } from "./compare.js";

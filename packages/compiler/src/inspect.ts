@@ -74,7 +74,9 @@ export function inspectModel(options: BuildOptions): ModelSummary {
 }
 
 const summary = ({ name, value }: { name: string; value: Value }): TensorSummary =>
-  value.type.kind === "tensor" ? { name, dtype: value.type.dtype, shape: value.type.shape.map(formatDim) } : { name, dtype: value.type.kind, shape: [] };
+  value.type.kind === "tensor"
+    ? { name, dtype: value.type.dtype, shape: value.type.shape.map(formatDim) }
+    : { name, dtype: value.type.kind, shape: [] };
 
 function countOperators(graph: Graph): ModelSummary["operators"] {
   const counts = new Map<string, number>();
@@ -108,7 +110,11 @@ export function inspectEngine(path: string): EngineSummary & { explain(): Explan
         throw new NimforgeError("malformed", "bad-report", `the engine's ${name} is not JSON`, { file: path, cause });
       }
     };
-    const report = parse("report", table.report) as { nodes: number; kernels: readonly KernelReport[]; memory: MemoryReport };
+    const report = parse("report", table.report) as {
+      nodes: number;
+      kernels: readonly KernelReport[];
+      memory: MemoryReport;
+    };
     return {
       kind: "engine",
       file: path,
@@ -123,7 +129,10 @@ export function inspectEngine(path: string): EngineSummary & { explain(): Explan
       unusedInputs: unusedInputs(table.programs[0]!),
       tunedShapes: report.memory.shapes,
       provenance: parse("provenance", table.provenance),
-      explain: () => ({ kernels: report.kernels, memory: { ...report.memory, buffers: placeBuffers(table.programs[0]!, report.memory.shapes) } }),
+      explain: () => ({
+        kernels: report.kernels,
+        memory: { ...report.memory, buffers: placeBuffers(table.programs[0]!, report.memory.shapes) },
+      }),
     };
   } finally {
     engine.close();
@@ -132,7 +141,8 @@ export function inspectEngine(path: string): EngineSummary & { explain(): Explan
 
 function unusedInputs(program: ProgramSpec<unknown>): string[] {
   const read = new Set<number>();
-  for (const { launch, host } of program.steps) for (const buffer of launch?.buffers ?? host?.inputs ?? []) read.add(rootOf(program, buffer));
+  for (const { launch, host } of program.steps)
+    for (const buffer of launch?.buffers ?? host?.inputs ?? []) read.add(rootOf(program, buffer));
   for (const { buffer } of program.outputs) read.add(rootOf(program, buffer));
   const sizes = new Set(program.symbols.map(({ input }) => input));
   return program.inputs.filter(({ buffer }, k) => !read.has(buffer) && !sizes.has(k)).map(({ name }) => name);

@@ -41,9 +41,13 @@ const usage = (code: string, fault: string, details: { expected?: string; found?
 
 /** @throws NimforgeError usage */
 export function checkOptions(options: BuildOptions): void {
-  if (typeof options.model !== "string" || options.model === "") throw usage("no-model", "no model is given", { expected: "the path of an .onnx file" });
+  if (typeof options.model !== "string" || options.model === "")
+    throw usage("no-model", "no model is given", { expected: "the path of an .onnx file" });
   if (options.precision !== undefined && !precisions.includes(options.precision))
-    throw usage("unknown-precision", `unknown precision ${JSON.stringify(options.precision)}`, { expected: precisions.join(", ") });
+    throw usage("unknown-precision", `unknown precision ${JSON.stringify(options.precision)}`, {
+      expected: precisions.join(", "),
+    });
   for (const [name, size] of Object.entries(options.opt ?? {}))
-    if (!Number.isSafeInteger(size) || size < 0) throw usage("bad-opt", `opt: the size of ${name} must be a non-negative integer`, { found: String(size) });
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw usage("bad-opt", `opt: the size of ${name} must be a non-negative integer`, { found: String(size) });
 }

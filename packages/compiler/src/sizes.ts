@@ -21,14 +21,22 @@ export function nominalSizes(graph: Graph, opt: Readonly<Record<string, number>>
   for (const [name, size] of Object.entries(opt)) {
     const symbol = symbols.find((candidate) => candidate.name === name);
     const names = symbols.map((candidate) => candidate.name).join(", ") || "no symbols";
-    if (!symbol) throw new NimforgeError("usage", "unknown-symbol", `opt: no input has a size named ${JSON.stringify(name)}`, { expected: names });
+    if (!symbol)
+      throw new NimforgeError("usage", "unknown-symbol", `opt: no input has a size named ${JSON.stringify(name)}`, {
+        expected: names,
+      });
     if (size < symbol.low || size > upperBound(symbol))
-      throw new NimforgeError("usage", "bad-opt", `opt: ${name} is outside its range`, { expected: `${symbol.low}..${upperBound(symbol)}`, found: String(size) });
+      throw new NimforgeError("usage", "bad-opt", `opt: ${name} is outside its range`, {
+        expected: `${symbol.low}..${upperBound(symbol)}`,
+        found: String(size),
+      });
   }
-  return Object.fromEntries(symbols.map((symbol) => {
-    const high = upperBound(symbol);
-    return [symbol.name, opt[symbol.name] ?? (Number.isFinite(high) ? high : symbol.low)];
-  }));
+  return Object.fromEntries(
+    symbols.map((symbol) => {
+      const high = upperBound(symbol);
+      return [symbol.name, opt[symbol.name] ?? (Number.isFinite(high) ? high : symbol.low)];
+    }),
+  );
 }
 
 /** The smallest sizes that are allowed, or what `opt` says. */
@@ -36,12 +44,14 @@ export function smallSizes(graph: Graph, opt: Readonly<Record<string, number>> =
   return Object.fromEntries(inputSymbols(graph).map(({ name, low }) => [name, opt[name] ?? low]));
 }
 
-const upperBound = (symbol: SymbolAtom): number => (typeof symbol.high === "number" ? symbol.high : Number.POSITIVE_INFINITY);
+const upperBound = (symbol: SymbolAtom): number =>
+  typeof symbol.high === "number" ? symbol.high : Number.POSITIVE_INFINITY;
 
 /** Concrete shapes of the inputs, by name. */
 export function inputShapes(graph: Graph, sizes: Readonly<Record<string, number>>): Record<string, number[]> {
   const shapes: Record<string, number[]> = {};
   for (const { name, value } of graph.inputs)
-    if (value.type.kind === "tensor") shapes[name] = value.type.shape.map((dim) => evaluateDim(dim, (symbol) => sizes[symbol.name]));
+    if (value.type.kind === "tensor")
+      shapes[name] = value.type.shape.map((dim) => evaluateDim(dim, (symbol) => sizes[symbol.name]));
   return shapes;
 }

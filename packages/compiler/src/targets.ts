@@ -21,9 +21,18 @@ export interface TargetInfo {
 
 /** Every target that can be built for, lowest level first. */
 export function listTargets(): TargetInfo[] {
-  const runs = new Set(cpuLevels().filter((level) => level.runs).map((level) => level.name));
+  const runs = new Set(
+    cpuLevels()
+      .filter((level) => level.runs)
+      .map((level) => level.name),
+  );
   const best = cpuTargets.filter(({ name }) => runs.has(name)).at(-1)?.name;
-  return cpuTargets.map(({ name, family }) => ({ name, family, runs: runs.has(name), aliases: name === best ? ["cpu", "native"] : [] }));
+  return cpuTargets.map(({ name, family }) => ({
+    name,
+    family,
+    runs: runs.has(name),
+    aliases: name === best ? ["cpu", "native"] : [],
+  }));
 }
 
 /**
@@ -51,6 +60,7 @@ export function resolveTargets(names: readonly string[]): Target[] {
         fix: "list targets with nim-build targets",
       });
   }
-  if (resolved.size === 0) throw new NimforgeError("usage", "no-target", "no target is given", { expected: "at least one target" });
+  if (resolved.size === 0)
+    throw new NimforgeError("usage", "no-target", "no target is given", { expected: "at least one target" });
   return [...resolved].map((name) => cpuTargets.find((target) => target.name === name) as Target);
 }

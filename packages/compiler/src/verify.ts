@@ -45,7 +45,9 @@ export async function verifyModel(options: VerifyOptions): Promise<VerifyResult>
   const { source, graph, meta, targets } = await prepare(options, clock);
   const shapes = inputShapes(source, smallSizes(source, options.opt));
   const seed = options.seed ?? 0;
-  const inputs = source.inputs.map(({ name, value }, k) => randomTensor(value.dtype, shapes[name] as number[], seed + k));
+  const inputs = source.inputs.map(({ name, value }, k) =>
+    randomTensor(value.dtype, shapes[name] as number[], seed + k),
+  );
   const expected = await clock.phase("interpret", undefined, () => evaluate(source, inputs) as Tensor[]);
 
   const named = Object.fromEntries(source.inputs.map(({ name }, k) => [name, inputs[k] as Tensor]));
@@ -74,12 +76,22 @@ export async function verifyModel(options: VerifyOptions): Promise<VerifyResult>
   return { against: "reference", shapes, ...compareOutputs(source, found, expected, options) };
 }
 
-function compareOutputs(graph: Graph, found: Record<string, Tensor>, expected: readonly Tensor[], options: VerifyOptions) {
+function compareOutputs(
+  graph: Graph,
+  found: Record<string, Tensor>,
+  expected: readonly Tensor[],
+  options: VerifyOptions,
+) {
   const tolerance = { rtol: options.rtol ?? 1e-3, atol: options.atol ?? 1e-4 };
   const outputs = graph.outputs.map(({ name }, k) => {
     const tensor = Object.hasOwn(found, name) ? found[name] : undefined;
     if (!tensor)
-      throw new NimforgeError("usage", "other-model", `the engine has no output "${name}": it is not an engine of this model`, { file: options.engine });
+      throw new NimforgeError(
+        "usage",
+        "other-model",
+        `the engine has no output "${name}": it is not an engine of this model`,
+        { file: options.engine },
+      );
     return { name, ...compareTensors(tensor, expected[k] as Tensor, tolerance) };
   });
   return { ok: outputs.every(({ ok }) => ok), outputs };
@@ -102,7 +114,14 @@ export function verifyEngine(path: string): IntegrityResult {
   const engine = openEngine(path, { verifyWeights: true });
   try {
     const { targets, segments } = engine.table;
-    return { ok: true, against: "integrity", file: path, targets, segments: segments.length, bytes: segments.reduce((sum, { length }) => sum + length, 0) };
+    return {
+      ok: true,
+      against: "integrity",
+      file: path,
+      targets,
+      segments: segments.length,
+      bytes: segments.reduce((sum, { length }) => sum + length, 0),
+    };
   } finally {
     engine.close();
   }

@@ -45,13 +45,13 @@ function roundMagnitude(x: number, format: SmallFloat): number {
   return (biased - 1) * hidden + quotient; // subnormals have biased = 1 and no hidden bit: the same formula
 }
 
-/** Round to the nearest integer, ties to even. */
+/** Round to the nearest integer, ties to even; the sign of zero stays. */
 export function roundHalfEven(x: number): number {
   const floor = Math.floor(x);
   const difference = x - floor;
-  if (difference < 0.5) return floor;
-  if (difference > 0.5) return floor + 1;
-  return floor % 2 === 0 ? floor : floor + 1;
+  const up = difference > 0.5 || (difference === 0.5 && floor % 2 !== 0);
+  const rounded = up ? floor + 1 : floor;
+  return rounded === 0 && x < 0 ? -0 : rounded;
 }
 
 /** Bits of `x` in a small float format. `saturate` clamps overflow to the largest finite value. */

@@ -43,7 +43,11 @@ export function readNpy(bytes: Uint8Array, file?: string): Tensor {
   if (shape.some((size) => !Number.isSafeInteger(size) || size < 0)) throw bad("bad shape", shapeText);
   const dtype = (Object.keys(descriptors) as DType[]).find((name) => descriptors[name]?.slice(1) === descriptor.slice(1));
   if (dtype === undefined || descriptor.startsWith(">")) throw bad("unsupported element type", descriptor);
-  return tensorFromBytes(dtype, shape, bytes.slice(end));
+  try {
+    return tensorFromBytes(dtype, shape, bytes.slice(end));
+  } catch (error) {
+    throw error instanceof NimforgeError ? error.at({ file }) : error;
+  }
 }
 
 /** @throws NimforgeError unsupported for types that NumPy has no name for (bfloat16, float8, 4- and 2-bit, strings). */

@@ -1,6 +1,6 @@
 /** nim-build <model>: compiles a model into engine files. */
 import { existsSync } from "node:fs";
-import { build, type BuiltEngine } from "@nimforge/compiler";
+import { type BuiltEngine, build } from "@nimforge/compiler";
 import { NimforgeError } from "@nimforge/tensor";
 import type { CommandSpec } from "../command.js";
 import { nearestCommand } from "../program.js";
@@ -32,7 +32,12 @@ export const buildCommand: CommandSpec = {
 
 function describe(engine: BuiltEngine): string {
   const { arena, ratio } = engine.memory;
-  const figures = [`${engine.nodes}→${engine.kernels} kernels`, megabytes(engine.bytes), `arena ${megabytes(arena)} (${ratio.toFixed(2)} of bound)`, `${engine.seconds.total.toFixed(1)} s`];
+  const figures = [
+    `${engine.nodes}→${engine.kernels} kernels`,
+    megabytes(engine.bytes),
+    `arena ${megabytes(arena)} (${ratio.toFixed(2)} of bound)`,
+    `${engine.seconds.total.toFixed(1)} s`,
+  ];
   return `${engine.path}  ${figures.join(" · ")}`;
 }
 

@@ -4,7 +4,11 @@ import type { CommandSpec } from "../command.js";
 import { megabytes } from "../text.js";
 import { byteCount, positive } from "../values.js";
 
-const cacheDir = { flags: "--cache-dir <path>", description: "default $NIM_CACHE_PATH, else XDG's place", group: "Cache" };
+const cacheDir = {
+  flags: "--cache-dir <path>",
+  description: "default $NIM_CACHE_PATH, else XDG's place",
+  group: "Cache",
+};
 
 export const cacheInfoCommand: CommandSpec = {
   name: "cache info",
@@ -25,11 +29,24 @@ export const cacheGcCommand: CommandSpec = {
   examples: ["nim-build cache gc", "nim-build cache gc --max-age 7", "nim-build cache gc --max-size 500M --json"],
   options: [
     cacheDir,
-    { flags: "--max-age <days>", description: "remove what was unused for longer (default 30)", group: "Cache", parse: positive("--max-age") },
-    { flags: "--max-size <bytes>", description: "then the longest unused, down to this: 500M, 4G (default 4G)", group: "Cache", parse: byteCount("--max-size") },
+    {
+      flags: "--max-age <days>",
+      description: "remove what was unused for longer (default 30)",
+      group: "Cache",
+      parse: positive("--max-age"),
+    },
+    {
+      flags: "--max-size <bytes>",
+      description: "then the longest unused, down to this: 500M, 4G (default 4G)",
+      group: "Cache",
+      parse: byteCount("--max-size"),
+    },
   ],
   async run(_args, options: { cacheDir?: string; maxAge?: number; maxSize?: number }, { console }) {
     const result = await cacheGc({ cacheDir: options.cacheDir, maxAge: options.maxAge, maxBytes: options.maxSize });
-    console.result(result, `removed ${result.removed.files} files, ${megabytes(result.removed.bytes)}; ${result.files} files, ${megabytes(result.bytes)} remain`);
+    console.result(
+      result,
+      `removed ${result.removed.files} files, ${megabytes(result.removed.bytes)}; ${result.files} files, ${megabytes(result.bytes)} remain`,
+    );
   },
 };

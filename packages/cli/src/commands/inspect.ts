@@ -17,7 +17,11 @@ export const inspectCommand: CommandSpec = {
   name: "inspect",
   arguments: "<file>",
   summary: "Shows a model's or an engine's inputs and outputs, its kernels with their reasons, or its memory.",
-  examples: ["nim-build inspect model.onnx", "nim-build inspect model.engine --kernels", "nim-build inspect model.engine --memory --json"],
+  examples: [
+    "nim-build inspect model.onnx",
+    "nim-build inspect model.engine --kernels",
+    "nim-build inspect model.engine --memory --json",
+  ],
   options: [
     { flags: "--kernels", description: "every kernel: its source nodes and why it is one", group: "What" },
     { flags: "--memory", description: "arena, lower bound and every buffer", group: "What" },
@@ -30,7 +34,14 @@ export const inspectCommand: CommandSpec = {
     if (isEngine(file as string)) {
       const { explain, ...summary } = inspectEngine(file as string);
       if (detailed) explainTo(context, explain(), values);
-      else context.console.result(summary, describe(summary, [["targets", summary.targets.join(", ")], ["nodes→kernels", `${summary.nodes}→${summary.kernels}`]]));
+      else
+        context.console.result(
+          summary,
+          describe(summary, [
+            ["targets", summary.targets.join(", ")],
+            ["nodes→kernels", `${summary.nodes}→${summary.kernels}`],
+          ]),
+        );
       return;
     }
     const options = buildOptions(file as string, values, context);
@@ -39,12 +50,24 @@ export const inspectCommand: CommandSpec = {
     for (const warning of summary.warnings) context.console.warn(warning);
     const opsets = Object.entries(summary.opsets).map(([domain, version]) => `${domain || "ai.onnx"} ${version}`);
     const operators = summary.operators.map(({ op, count }) => `${op} ${count}`);
-    context.console.result(summary, describe(summary, [["opsets", opsets.join(", ")], ["nodes", String(summary.nodes)], ["operators", operators.join(", ")]]));
+    context.console.result(
+      summary,
+      describe(summary, [
+        ["opsets", opsets.join(", ")],
+        ["nodes", String(summary.nodes)],
+        ["operators", operators.join(", ")],
+      ]),
+    );
   },
 };
 
-function describe(file: { inputs: readonly TensorSummary[]; outputs: readonly TensorSummary[] }, more: readonly [string, string][]): string {
-  const line = (kind: string) => ({ name, dtype, shape }: TensorSummary) => [kind, `${name}  ${dtype}[${shape.join(", ")}]`];
+function describe(
+  file: { inputs: readonly TensorSummary[]; outputs: readonly TensorSummary[] },
+  more: readonly [string, string][],
+): string {
+  const line =
+    (kind: string) =>
+    ({ name, dtype, shape }: TensorSummary) => [kind, `${name}  ${dtype}[${shape.join(", ")}]`];
   return table([...file.inputs.map(line("input")), ...file.outputs.map(line("output")), ...more]);
 }
 
@@ -52,7 +75,9 @@ function explainTo({ console }: CommandContext, { kernels, memory }: Explanation
   if (values.source !== undefined) {
     const kernel = kernels.find(({ name }) => name === values.source);
     if (!kernel)
-      throw new NimforgeError("usage", "unknown-kernel", `there is no kernel ${JSON.stringify(values.source)}`, { fix: "list kernels with nim-build inspect --kernels" });
+      throw new NimforgeError("usage", "unknown-kernel", `there is no kernel ${JSON.stringify(values.source)}`, {
+        fix: "list kernels with nim-build inspect --kernels",
+      });
     console.result({ kernel: kernel.name, source: kernel.source }, kernel.source);
     return;
   }
@@ -60,7 +85,13 @@ function explainTo({ console }: CommandContext, { kernels, memory }: Explanation
     ...(values.kernels ? { kernels: kernels.map(({ source: _, ...kernel }) => kernel) } : {}),
     ...(values.memory ? memory : {}),
   };
-  const kernelRows = kernels.map(({ name, kind, from, reason, bytes, flops }) => [name, kind, `${flops} flops`, `${bytes} bytes`, `${from.join(", ")} (${reason})`]);
+  const kernelRows = kernels.map(({ name, kind, from, reason, bytes, flops }) => [
+    name,
+    kind,
+    `${flops} flops`,
+    `${bytes} bytes`,
+    `${from.join(", ")} (${reason})`,
+  ]);
   const bufferRows = memory.buffers.map(({ name, kind, bytes, offset, first, last }) => [
     name,
     kind,
@@ -68,7 +99,14 @@ function explainTo({ console }: CommandContext, { kernels, memory }: Explanation
     offset === undefined ? "" : `at ${offset ?? "?"}`,
     first === undefined ? "" : `steps ${first}-${last}`,
   ]);
-  const shapes = Object.entries(memory.shapes).map(([name, shape]) => `${name}=${shape.join("x")}`).join(" ");
+  const shapes = Object.entries(memory.shapes)
+    .map(([name, shape]) => `${name}=${shape.join("x")}`)
+    .join(" ");
   const memoryText = `arena ${megabytes(memory.arena)}, lower bound ${megabytes(memory.lowerBound)}, ratio ${memory.ratio.toFixed(3)}, weights ${megabytes(memory.weights)} for ${shapes}`;
-  console.result(value, [...(values.kernels ? [table(kernelRows)] : []), ...(values.memory ? [memoryText, table(bufferRows)] : [])].join("\n"));
+  console.result(
+    value,
+    [...(values.kernels ? [table(kernelRows)] : []), ...(values.memory ? [memoryText, table(bufferRows)] : [])].join(
+      "\n",
+    ),
+  );
 }

@@ -5,10 +5,25 @@ import type { CommandContext, OptionSpec } from "../command.js";
 import { bind, list, opt, range, shape } from "../values.js";
 
 export const modelOptions: readonly OptionSpec[] = [
-  { flags: "--target <list>", description: "cpu (default), native, all, or names; see nim-build targets", group: "Target", parse: list },
+  {
+    flags: "--target <list>",
+    description: "cpu (default), native, all, or names; see nim-build targets",
+    group: "Target",
+    parse: list,
+  },
   { flags: "--precision <p>", description: `arithmetic: ${precisions.join(", ")} (default fp32)`, group: "Target" },
-  { flags: "--shape <x=sizes>", description: "sizes of an input: 1,3,48,W or 1x3x48xW (repeat per input)", group: "Shapes", parse: shape },
-  { flags: "--range <W=low..high>", description: "bounds of a symbol (repeat per symbol)", group: "Shapes", parse: range },
+  {
+    flags: "--shape <x=sizes>",
+    description: "sizes of an input: 1,3,48,W or 1x3x48xW (repeat per input)",
+    group: "Shapes",
+    parse: shape,
+  },
+  {
+    flags: "--range <W=low..high>",
+    description: "bounds of a symbol (repeat per symbol)",
+    group: "Shapes",
+    parse: range,
+  },
   { flags: "--opt <W=size>", description: "size to tune for; memory is reported for it", group: "Shapes", parse: opt },
   { flags: "--bind <name=value>", description: "fix an input: number, list or @file.npy", group: "Graph", parse: bind },
   { flags: "--outputs <names>", description: "cut the graph at these values or nodes", group: "Graph", parse: list },
@@ -29,7 +44,24 @@ export interface ModelOptionValues {
   cacheDir?: string;
 }
 
-export function buildOptions(model: string, values: ModelOptionValues, { console, signal }: CommandContext): BuildOptions {
+export function buildOptions(
+  model: string,
+  values: ModelOptionValues,
+  { console, signal }: CommandContext,
+): BuildOptions {
   const { target, precision, shape, range, opt, bind, outputs, checkPasses, cacheDir } = values;
-  return { model, targets: target, precision, shapes: shape, ranges: range, opt, bind, outputs, checkPasses, cacheDir, signal, onProgress: console.progress };
+  return {
+    model,
+    targets: target,
+    precision,
+    shapes: shape,
+    ranges: range,
+    opt,
+    bind,
+    outputs,
+    checkPasses,
+    cacheDir,
+    signal,
+    onProgress: console.progress,
+  };
 }

@@ -15,7 +15,11 @@ const inputForm = "NAME=@file.npy, NAME=@file.pb or NAME=random[:SEED]";
 function input(text: string, before: Record<string, string> = {}): Record<string, string> {
   const [name, value] = splitAssignment("--input", inputForm, text);
   if (!value.startsWith("@") && !/^random(:\d+)?$/.test(value))
-    throw new NimforgeError("usage", "bad-option", "--input: the value cannot be read", { expected: inputForm, found: JSON.stringify(text), fix: "name a file with @, or write random" });
+    throw new NimforgeError("usage", "bad-option", "--input: the value cannot be read", {
+      expected: inputForm,
+      found: JSON.stringify(text),
+      fix: "name a file with @, or write random",
+    });
   return { ...before, [name]: value };
 }
 
@@ -39,11 +43,36 @@ export const runCommand: CommandSpec = {
     "nim-build run model.engine --input x=random:7 --shape x=1,3,48,320 --iterations 100 --warmup 10 --json",
   ],
   options: [
-    { flags: "--input <name=value>", description: "@file.npy, @file.pb (TensorProto) or random[:SEED]", group: "Inputs", parse: input },
-    { flags: "--shape <x=sizes>", description: "sizes of a random input (default: those it was tuned for)", group: "Inputs", parse: shape },
-    { flags: "--iterations <n>", description: "measured runs (default 1)", group: "Measurement", parse: count("--iterations", 1) },
-    { flags: "--warmup <n>", description: "runs before them (default 0)", group: "Measurement", parse: count("--warmup", 0) },
-    { flags: "--threads <n>", description: "workers (default: one for each core)", group: "Measurement", parse: count("--threads", 1) },
+    {
+      flags: "--input <name=value>",
+      description: "@file.npy, @file.pb (TensorProto) or random[:SEED]",
+      group: "Inputs",
+      parse: input,
+    },
+    {
+      flags: "--shape <x=sizes>",
+      description: "sizes of a random input (default: those it was tuned for)",
+      group: "Inputs",
+      parse: shape,
+    },
+    {
+      flags: "--iterations <n>",
+      description: "measured runs (default 1)",
+      group: "Measurement",
+      parse: count("--iterations", 1),
+    },
+    {
+      flags: "--warmup <n>",
+      description: "runs before them (default 0)",
+      group: "Measurement",
+      parse: count("--warmup", 0),
+    },
+    {
+      flags: "--threads <n>",
+      description: "workers (default: one for each core)",
+      group: "Measurement",
+      parse: count("--threads", 1),
+    },
     { flags: "--output <folder>", description: "write each output as .npy", group: "Files" },
     { flags: "--profile <file>", description: "Chrome trace of the last run's steps", group: "Files" },
   ],
@@ -65,16 +94,35 @@ export const runCommand: CommandSpec = {
       const files = values.output === undefined ? {} : writeOutputs(values.output, outputs);
       if (values.profile !== undefined) writeFileSync(values.profile, chromeTrace(session.profile()));
       const result = {
-        outputs: Object.entries(outputs).map(([name, { dtype, shape: sizes }]) => ({ name, dtype, shape: sizes, ...(name in files ? { file: files[name] } : {}) })),
+        outputs: Object.entries(outputs).map(([name, { dtype, shape: sizes }]) => ({
+          name,
+          dtype,
+          shape: sizes,
+          ...(name in files ? { file: files[name] } : {}),
+        })),
         latencyMs: statistics(times),
         iterations: times.length,
         threads: session.threads,
         loadMs: round(loadMs),
         peakRssBytes: process.resourceUsage().maxRSS * 1024,
       };
-      const rows = result.outputs.map(({ name, dtype, shape: sizes, file }) => [name, `${dtype}[${sizes.join(", ")}]`, String(file ?? "")]);
+      const rows = result.outputs.map(({ name, dtype, shape: sizes, file }) => [
+        name,
+        `${dtype}[${sizes.join(", ")}]`,
+        String(file ?? ""),
+      ]);
       const { median, min } = result.latencyMs;
-      console.result(result, table([...rows, ["latency", `median ${median} ms, min ${min} ms`, `${times.length} runs, ${session.threads} threads, loaded in ${result.loadMs} ms`]]));
+      console.result(
+        result,
+        table([
+          ...rows,
+          [
+            "latency",
+            `median ${median} ms, min ${min} ms`,
+            `${times.length} runs, ${session.threads} threads, loaded in ${result.loadMs} ms`,
+          ],
+        ]),
+      );
     } finally {
       await session.close();
     }
@@ -95,17 +143,22 @@ function makeInputs(path: string, session: Session, values: RunValues): Record<s
   }
   for (const name of Object.keys(values.shape ?? {}))
     if (!given[name]?.startsWith("random"))
-      throw new NimforgeError("usage", "bad-option", `--shape: input ${JSON.stringify(name)} is not a random one`, { fix: `add --input ${name}=random, or leave --shape out` });
+      throw new NimforgeError("usage", "bad-option", `--shape: input ${JSON.stringify(name)} is not a random one`, {
+        fix: `add --input ${name}=random, or leave --shape out`,
+      });
   // What no step reads may be left out.
   for (const { name, dtype } of session.inputs)
-    if (!(name in inputs) && unusedInputs.includes(name)) inputs[name] = tensor(dtype, concreteSizes(name, tunedShapes[name] ?? []));
+    if (!(name in inputs) && unusedInputs.includes(name))
+      inputs[name] = tensor(dtype, concreteSizes(name, tunedShapes[name] ?? []));
   return inputs;
 }
 
 function concreteSizes(name: string, sizes: readonly (number | string)[]): number[] {
   return sizes.map((size) => {
     if (Number.isSafeInteger(Number(size))) return Number(size);
-    throw new NimforgeError("usage", "open-size", `input ${JSON.stringify(name)} has a size that is open: ${size}`, { fix: `give it: --shape ${name}=${sizes.join(",")} with a number for ${size}` });
+    throw new NimforgeError("usage", "open-size", `input ${JSON.stringify(name)} has a size that is open: ${size}`, {
+      fix: `give it: --shape ${name}=${sizes.join(",")} with a number for ${size}`,
+    });
   });
 }
 
@@ -136,13 +189,27 @@ const round = (ms: number): number => Math.round(ms * 1000) / 1000;
 function statistics(times: readonly number[]) {
   const sorted = [...times].sort((a, b) => a - b);
   const at = (fraction: number) => round(sorted[Math.max(0, Math.ceil(fraction * sorted.length) - 1)] as number);
-  return { min: at(0), median: at(0.5), p90: at(0.9), p99: at(0.99), mean: round(times.reduce((sum, time) => sum + time, 0) / times.length) };
+  return {
+    min: at(0),
+    median: at(0.5),
+    p90: at(0.9),
+    p99: at(0.99),
+    mean: round(times.reduce((sum, time) => sum + time, 0) / times.length),
+  };
 }
 
 function chromeTrace(steps: readonly StepTime[]): string {
   let at = 0;
   const traceEvents = steps.map(({ name, origin, nanoseconds }) => {
-    const event = { name, ph: "X", ts: at / 1000, dur: nanoseconds / 1000, pid: 1, tid: 1, args: { from: origin.join(", ") } };
+    const event = {
+      name,
+      ph: "X",
+      ts: at / 1000,
+      dur: nanoseconds / 1000,
+      pid: 1,
+      tid: 1,
+      args: { from: origin.join(", ") },
+    };
     at += nanoseconds;
     return event;
   });

@@ -11,7 +11,11 @@ export const targetsCommand: CommandSpec = {
   options: [],
   async run(_args, _options, { console }) {
     const targets = listTargets();
-    const rows = targets.map(({ name, runs, aliases }) => [name, runs ? "runs here" : "not on this machine", aliases.join(", ")]);
+    const rows = targets.map(({ name, runs, aliases }) => [
+      name,
+      runs ? "runs here" : "not on this machine",
+      aliases.join(", "),
+    ]);
     console.result({ targets }, table(rows));
   },
 };

@@ -12,10 +12,13 @@ const digestBytes = 32;
 const digest = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
 
 /** Where the cache lies; `explicit` when the user named the place. */
-export function cachePlace(cacheDir?: string, env: NodeJS.ProcessEnv = process.env): { path: string; explicit: boolean } {
-  const named = cacheDir ?? (env["NIM_CACHE_PATH"] || undefined);
+export function cachePlace(
+  cacheDir?: string,
+  env: NodeJS.ProcessEnv = process.env,
+): { path: string; explicit: boolean } {
+  const named = cacheDir ?? (env.NIM_CACHE_PATH || undefined);
   if (named !== undefined) return { path: resolve(named), explicit: true };
-  const xdg = env["XDG_CACHE_HOME"];
+  const xdg = env.XDG_CACHE_HOME;
   // The XDG specification: relative paths are to be ignored.
   return { path: join(xdg?.startsWith("/") ? xdg : join(homedir(), ".cache"), "nimforge"), explicit: false };
 }
@@ -121,7 +124,9 @@ export interface CacheGcOptions {
 }
 
 /** Removes what has not been used for long. */
-export async function cacheGc(options: CacheGcOptions = {}): Promise<CacheInfo & { removed: { files: number; bytes: number } }> {
+export async function cacheGc(
+  options: CacheGcOptions = {},
+): Promise<CacheInfo & { removed: { files: number; bytes: number } }> {
   const { path } = cachePlace(options.cacheDir);
   const oldest = Date.now() - (options.maxAge ?? 30) * 86_400_000;
   const files = (await cachedFiles(path)).sort((a, b) => a.used - b.used);

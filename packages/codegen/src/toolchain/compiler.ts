@@ -15,7 +15,8 @@ export interface Compiler {
 export const oldestCompilers = { gcc: 11, clang: 14 } as const;
 
 const installCommands: Partial<Record<NodeJS.Platform, string>> = {
-  linux: "install g++: `apt-get install g++` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora, RHEL), `apk add g++` (Alpine), `pacman -S gcc` (Arch)",
+  linux:
+    "install g++: `apt-get install g++` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora, RHEL), `apk add g++` (Alpine), `pacman -S gcc` (Arch)",
   darwin: "build in a Linux container, or set CXX to a compiler for x86_64-linux (`brew install x86_64-elf-gcc`)",
   win32: "build under WSL: `wsl --install`, then `apt-get install g++`",
 };
@@ -32,22 +33,27 @@ const probes = new Map<string, Promise<Probe>>();
  * @throws NimforgeError toolchain (exit 9) when there is none, naming what was tried and what to install.
  */
 export async function detectCompiler(env: NodeJS.ProcessEnv = process.env): Promise<Compiler> {
-  const chosen = env["CXX"]?.trim();
+  const chosen = env.CXX?.trim();
   const candidates = chosen ? [chosen] : ["c++", "g++", "clang++"];
   const faults: string[] = [];
   for (const candidate of candidates) {
-    const key = `${candidate}\0${env["PATH"] ?? ""}`;
+    const key = `${candidate}\0${env.PATH ?? ""}`;
     let probing = probes.get(key);
     if (!probing) probes.set(key, (probing = probe(candidate)));
     const found = await probing;
     if ("compiler" in found) return found.compiler;
     faults.push(`${candidate}: ${found.fault}`);
   }
-  throw new NimforgeError("toolchain", "no-compiler", chosen ? "the C++ compiler in $CXX cannot be used" : "no usable C++ compiler", {
-    expected: `g++ ${oldestCompilers.gcc} or newer, or clang++ ${oldestCompilers.clang} or newer, for x86-64 ELF`,
-    found: faults.join("; "),
-    fix: chosen ? `unset CXX or set it to another compiler; ${installHint()}` : installHint(),
-  });
+  throw new NimforgeError(
+    "toolchain",
+    "no-compiler",
+    chosen ? "the C++ compiler in $CXX cannot be used" : "no usable C++ compiler",
+    {
+      expected: `g++ ${oldestCompilers.gcc} or newer, or clang++ ${oldestCompilers.clang} or newer, for x86-64 ELF`,
+      found: faults.join("; "),
+      fix: chosen ? `unset CXX or set it to another compiler; ${installHint()}` : installHint(),
+    },
+  );
 }
 
 /** The compiler's own macros say what it is and what it compiles for. */
@@ -66,7 +72,11 @@ async function probe(candidate: string): Promise<Probe> {
   if (!kind) return { fault: "neither GCC nor Clang" };
   const number = (gcc: string, clang: string) => Number(macro(kind === "gcc" ? gcc : clang) ?? 0);
   const major = number("__GNUC__", "__clang_major__");
-  const version = [major, number("__GNUC_MINOR__", "__clang_minor__"), number("__GNUC_PATCHLEVEL__", "__clang_patchlevel__")].join(".");
+  const version = [
+    major,
+    number("__GNUC_MINOR__", "__clang_minor__"),
+    number("__GNUC_PATCHLEVEL__", "__clang_patchlevel__"),
+  ].join(".");
   if (major < oldestCompilers[kind]) return { fault: `version ${version} is too old` };
   if (!macro("__ELF__") || !macro("__x86_64__")) return { fault: "does not compile for x86-64 ELF" };
   return { compiler: { command, kind, major, version } };

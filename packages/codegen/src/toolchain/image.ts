@@ -69,7 +69,12 @@ export async function compileImage(options: ImageOptions): Promise<Uint8Array> {
     await forEachParallel(files, signal, async (file, both) => {
       const language = file === support ? ["-x", "c", "-std=c11"] : ["-x", "c++"];
       const flags = file === support ? options.flags.filter((flag) => !cxxOnly.test(flag)) : options.flags;
-      const result = await run(compiler, [...flags, ...includes, ...language, "-c", file.name, "-o", `${file.name}.o`], folder, both);
+      const result = await run(
+        compiler,
+        [...flags, ...includes, ...language, "-c", file.name, "-o", `${file.name}.o`],
+        folder,
+        both,
+      );
       if (result !== undefined) throw compileError(file, result);
     });
     const result = await run(compiler, [...linkFlags, ...objects, "-o", "image.so"], folder, signal);
@@ -89,16 +94,33 @@ const cxxOnly = /^-(std=c\+\+|fno-rtti|fno-threadsafe-statics)/;
 function checkNames(files: readonly SourceFile[]): void {
   const seen = new Set<string>();
   for (const { name } of files) {
-    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) || seen.has(name)) throw internalError(`bad source file name ${JSON.stringify(name)}`);
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name) || seen.has(name))
+      throw internalError(`bad source file name ${JSON.stringify(name)}`);
     seen.add(name);
   }
 }
 
-async function imageKey(compiler: Compiler, files: readonly SourceFile[], includeDirs: readonly string[], flags: readonly string[]): Promise<string> {
+async function imageKey(
+  compiler: Compiler,
+  files: readonly SourceFile[],
+  includeDirs: readonly string[],
+  flags: readonly string[],
+): Promise<string> {
   const hash = createHash("sha256");
   const part = (text: string) => hash.update(`${Buffer.byteLength(text)}:`).update(text);
-  for (const text of [String(cacheVersion), compiler.kind, compiler.version, String(flags.length), ...flags, ...linkFlags]) part(text);
-  for (const { name, text } of files) part(name), part(text);
+  for (const text of [
+    String(cacheVersion),
+    compiler.kind,
+    compiler.version,
+    String(flags.length),
+    ...flags,
+    ...linkFlags,
+  ])
+    part(text);
+  for (const { name, text } of files) {
+    part(name);
+    part(text);
+  }
   for (const dir of includeDirs) part(await folderDigest(dir));
   return hash.digest("hex");
 }
@@ -106,7 +128,10 @@ async function imageKey(compiler: Compiler, files: readonly SourceFile[], includ
 /** Digest of every file below a folder, by relative name. */
 async function folderDigest(dir: string): Promise<string> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true });
-  const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort();
+  const paths = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
   const hash = createHash("sha256");
   for (const path of paths) {
     const bytes = await readFile(path);
@@ -116,7 +141,11 @@ async function folderDigest(dir: string): Promise<string> {
 }
 
 /** Runs up to one compiler per core; the first failure stops the others. */
-async function forEachParallel<T>(items: readonly T[], signal: AbortSignal | undefined, work: (item: T, signal: AbortSignal) => Promise<void>): Promise<void> {
+async function forEachParallel<T>(
+  items: readonly T[],
+  signal: AbortSignal | undefined,
+  work: (item: T, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
   const failure = new AbortController();
   const both = signal ? AbortSignal.any([signal, failure.signal]) : failure.signal;
   let next = 0;
@@ -134,12 +163,22 @@ async function forEachParallel<T>(items: readonly T[], signal: AbortSignal | und
 }
 
 /** @returns the diagnostics of a failed run, or undefined */
-async function run(compiler: Compiler, args: readonly string[], folder: string, signal: AbortSignal | undefined): Promise<string | undefined> {
+async function run(
+  compiler: Compiler,
+  args: readonly string[],
+  folder: string,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
   const [program, ...leading] = compiler.command as [string, ...string[]];
-  const result = await runChild(program, [...leading, ...args], { cwd: folder, signal }).catch((error: NodeJS.ErrnoException) => {
-    if (error.syscall === undefined) throw error;
-    throw new NimforgeError("toolchain", "no-compiler", `cannot start the C++ compiler: ${error.message}`, { fix: installHint(), cause: error });
-  });
+  const result = await runChild(program, [...leading, ...args], { cwd: folder, signal }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.syscall === undefined) throw error;
+      throw new NimforgeError("toolchain", "no-compiler", `cannot start the C++ compiler: ${error.message}`, {
+        fix: installHint(),
+        cause: error,
+      });
+    },
+  );
   if (result.status === 0) return undefined;
   if (result.signal === "SIGKILL" || /Killed signal terminated program/.test(result.stderr))
     throw new NimforgeError("limit", "compiler-killed", "the C++ compiler was killed, most likely for lack of memory", {
@@ -154,7 +193,10 @@ function compileError(file: SourceFile, diagnostics: string): NimforgeError {
   const escaped = file.name.replace(/[.]/g, "\\.");
   const line = new RegExp(`^${escaped}:(\\d+):`, "m").exec(diagnostics)?.[1];
   const kernel = line === undefined ? undefined : kernelAt(file.text, Number(line));
-  return internalError(`generated code does not compile${kernel ? ` (kernel ${kernel})` : ""}: ${firstLines(diagnostics)}`, { found: file.name });
+  return internalError(
+    `generated code does not compile${kernel ? ` (kernel ${kernel})` : ""}: ${firstLines(diagnostics)}`,
+    { found: file.name },
+  );
 }
 
 /** The kernel whose definition begins last at or before a line. */

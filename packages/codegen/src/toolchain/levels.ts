@@ -48,7 +48,11 @@ const common = [
 ];
 
 /** All flags for compiling one file of an image. */
-export function compileFlags(level: CpuLevel, kind: "gcc" | "clang", optimization: OptimizationLevel = "-O2"): string[] {
+export function compileFlags(
+  level: CpuLevel,
+  kind: "gcc" | "clang",
+  optimization: OptimizationLevel = "-O2",
+): string[] {
   return [...common, ...(kind === "gcc" ? gccOnly : []), optimization, ...level.flags];
 }
 

@@ -19,12 +19,19 @@ const freshCache = () => join(folder, `cache${count++}`);
 async function image(body: string, options: { cacheDir?: string; includeDirs?: string[]; signal?: AbortSignal } = {}) {
   const compiler = await detectCompiler();
   const flags = compileFlags(level, compiler.kind);
-  return compileImage({ files: [{ name: "a.cpp", text: kernel("k", body) }], flags, cacheDir: freshCache(), ...options });
+  return compileImage({
+    files: [{ name: "a.cpp", text: kernel("k", body) }],
+    flags,
+    cacheDir: freshCache(),
+    ...options,
+  });
 }
 
 describe("compileImage", () => {
   it("makes a shared object without dependencies, undefined symbols or paths of this machine", async () => {
-    const bytes = await image("struct { char c[4096]; } a, b; __builtin_memset(&a, 1, sizeof a); b = a; asm volatile(\"\" : : \"r\"(&b) : \"memory\"); return 0;");
+    const bytes = await image(
+      'struct { char c[4096]; } a, b; __builtin_memset(&a, 1, sizeof a); b = a; asm volatile("" : : "r"(&b) : "memory"); return 0;',
+    );
     const file = join(folder, "image.so");
     writeFileSync(file, bytes);
     const dynamic = execFileSync("readelf", ["-Wd", file], { encoding: "utf8" });
@@ -47,7 +54,11 @@ describe("compileImage", () => {
     });
     const flags = compileFlags(level, (await detectCompiler()).kind);
     const text = `#include "h.h"\n${kernel("k", "return where()[0];")}`;
-    const [a, b] = await Promise.all(bodies.map((dir) => compileImage({ files: [{ name: "a.cpp", text }], includeDirs: [dir], flags, cacheDir: freshCache() })));
+    const [a, b] = await Promise.all(
+      bodies.map((dir) =>
+        compileImage({ files: [{ name: "a.cpp", text }], includeDirs: [dir], flags, cacheDir: freshCache() }),
+      ),
+    );
     expect(Buffer.from(a!).equals(b!)).toBe(true);
   });
 
@@ -57,7 +68,13 @@ describe("compileImage", () => {
     writeFileSync(join(include, "h.h"), "#define RESULT 1\n");
     const cacheDir = freshCache();
     const flags = compileFlags(level, (await detectCompiler()).kind);
-    const build = () => compileImage({ files: [{ name: "a.cpp", text: `#include "h.h"\n${kernel("k", "return RESULT;")}` }], includeDirs: [include], flags, cacheDir });
+    const build = () =>
+      compileImage({
+        files: [{ name: "a.cpp", text: `#include "h.h"\n${kernel("k", "return RESULT;")}` }],
+        includeDirs: [include],
+        flags,
+        cacheDir,
+      });
     const first = await build();
     const [name] = readdirSync(join(cacheDir, "images"));
     const path = join(cacheDir, "images", name!);
@@ -82,15 +99,25 @@ describe("compileImage", () => {
     const cacheDir = freshCache();
     mkdirSync(join(cacheDir, "images"), { recursive: true });
     chmodSync(join(cacheDir, "images"), 0o777);
-    await expect(image("return 3;", { cacheDir })).rejects.toMatchObject({ code: "cache-unwritable", exitCode: 7, file: cacheDir });
+    await expect(image("return 3;", { cacheDir })).rejects.toMatchObject({
+      code: "cache-unwritable",
+      exitCode: 7,
+      file: cacheDir,
+    });
   });
 
   it("names the kernel and shows the diagnostics when generated code does not compile", async () => {
-    await expect(image("return missing;")).rejects.toMatchObject({ kind: "internal", message: expect.stringMatching(/kernel k\).*a\.cpp:3.*missing/s) });
+    await expect(image("return missing;")).rejects.toMatchObject({
+      kind: "internal",
+      message: expect.stringMatching(/kernel k\).*a\.cpp:3.*missing/s),
+    });
   });
 
   it("refuses an image with an undefined symbol", async () => {
-    await expect(image("extern int other(); return other();")).rejects.toMatchObject({ kind: "internal", message: expect.stringContaining("other") });
+    await expect(image("extern int other(); return other();")).rejects.toMatchObject({
+      kind: "internal",
+      message: expect.stringContaining("other"),
+    });
   });
 
   it("stops the compiler and leaves nothing when the signal fires", async () => {
@@ -100,7 +127,12 @@ describe("compileImage", () => {
     const controller = new AbortController();
     // Endless for the preprocessor's purposes: 2^30 tokens.
     const doubling = Array.from({ length: 30 }, (_, i) => `#define A${i + 1} A${i} A${i}`).join("\n");
-    const building = compileImage({ files: [{ name: "a.cpp", text: `#define A0 x\n${doubling}\nA30` }], flags: [], cacheDir: freshCache(), signal: controller.signal });
+    const building = compileImage({
+      files: [{ name: "a.cpp", text: `#define A0 x\n${doubling}\nA30` }],
+      flags: [],
+      cacheDir: freshCache(),
+      signal: controller.signal,
+    });
     setTimeout(() => controller.abort(), 300);
     const start = Date.now();
     await expect(building).rejects.toMatchObject({ name: "AbortError" });

@@ -5,7 +5,7 @@
  * uint64 elements are BigInt. An index that comes as data and is out of range ends the run with an error.
  */
 import { arrayConstructor, type DType, dtypeInfo, internalError, isBig, isFloat, isSmallFloat } from "@nimforge/tensor";
-import { type Atom, asSymbol, type Dim, termsOf } from "../dim.js";
+import { type Atom, add, asSymbol, type Dim, mul, SymbolicDim, termsOf } from "../dim.js";
 import { type Compute, linearize } from "../op.js";
 import { type CallExpr, computeType, type Expr, type ExprIndex, type ReduceExpr, visitExpr } from "../scalar.js";
 import type { TensorType } from "../types.js";
@@ -32,7 +32,8 @@ export function compileLoop(compute: Compute, operands: readonly (TensorType | u
   for (const open of loops.reverse()) text = `${open}\n${text}\n}`;
   const names = [...printer.operands].sort((a, b) => a - b).map((k) => `const x${k} = operands[${k}];`);
   const symbols = [...printer.symbols.keys()];
-  const source = [...names, ...symbols.map((key, k) => `const ${printer.symbols.get(key)} = symbols[${k}];`), text].join("\n");
+  const given = symbols.map((key, k) => `const ${printer.symbols.get(key)} = symbols[${k}];`);
+  const source = [...names, ...given, ...printer.prelude, text].join("\n");
   const run = new Function("rt", "operands", "out", "symbols", source);
   return { symbols, source, run: (arrays, output, values) => run(runtime, arrays, output, values) };
 }
@@ -171,15 +172,44 @@ class Printer {
     return isFloat(dtype) && (expr.monoid === "sum" || expr.monoid === "prod") ? round(dtype, total) : total;
   }
 
+  /** Sizes that no loop variable changes, computed once at the function's start. */
+  readonly prelude: string[] = [];
+  readonly #sizes = new Map<string, string>();
+
   /** A Dim as a Number expression. */
   dim(dim: Dim, scope: Scope | undefined): string {
     if (typeof dim === "number") return String(dim);
-    const terms = termsOf(dim).map(({ coefficient, atoms }) => {
+    const groups = new Map<string, { atoms: readonly Atom[]; free: Dim[] }>();
+    for (const { coefficient, atoms } of termsOf(dim)) {
+      const bound = atoms.filter((atom) => this.#isBound(atom));
+      const free = atoms.filter((atom) => !this.#isBound(atom));
+      const key = bound.map((atom) => atom.key).join("·");
+      const group = groups.get(key) ?? { atoms: bound, free: [] };
+      group.free.push(mul(coefficient, ...free.map((atom) => new SymbolicDim([{ coefficient: 1, atoms: [atom] }]))));
+      groups.set(key, group);
+    }
+    const terms = [...groups.values()].map(({ atoms, free }) => {
       const factors = atoms.map((atom) => this.#atom(atom, scope));
-      if (coefficient !== 1 || factors.length === 0) factors.unshift(coefficient < 0 ? `(${coefficient})` : String(coefficient));
+      const factor = add(...free);
+      if (factor !== 1 || factors.length === 0) factors.unshift(typeof factor === "number" ? (factor < 0 ? `(${factor})` : String(factor)) : this.#size(factor));
       return factors.join(" * ");
     });
-    return terms.length === 1 && termsOf(dim)[0]!.atoms.length <= 1 && termsOf(dim)[0]!.coefficient === 1 ? terms[0]! : `(${terms.join(" + ")})`;
+    return terms.length === 1 && !terms[0]!.includes(" ") ? terms[0]! : `(${terms.join(" + ")})`;
+  }
+
+  #isBound(atom: Atom): boolean {
+    return atom.kind === "data" || (atom.kind === "symbol" ? this.#variables.has(atom.key) : /@|data\(/.test(atom.key));
+  }
+
+  #size(dim: SymbolicDim): string {
+    let name = this.#sizes.get(dim.key);
+    if (name === undefined) {
+      const terms = dim.terms.map(({ coefficient, atoms }) => [`(${coefficient})`, ...atoms.map((atom) => this.#atom(atom, undefined))].join(" * "));
+      name = `c${this.#sizes.size}`;
+      this.#sizes.set(dim.key, name);
+      this.prelude.push(`const ${name} = ${terms.join(" + ")};`);
+    }
+    return name;
   }
 
   #atom(atom: Atom, scope: Scope | undefined): string {

@@ -1,6 +1,7 @@
 /** Every op of the vocabulary, family by family, and the lookup by domain and name. */
 import { constantOp, type OpLookup } from "../graph.js";
 import type { Op } from "../op.js";
+import { activation } from "./activation.js";
 import { attention } from "./attention.js";
 import { control } from "./control.js";
 import { conv } from "./conv.js";
@@ -26,6 +27,7 @@ import { training } from "./training.js";
 
 export const families: Readonly<Record<string, readonly Op[]>> = {
   pointwise,
+  activation,
   reduction,
   matmul,
   conv,
