@@ -24,10 +24,11 @@ export class Console {
     this.#color = options.color !== false && !env.NO_COLOR && (forced || stderr.isTTY === true);
   }
 
-  /** The command's one result: `value` with --json, else `text`. */
-  result(value: object, text: string): void {
+  /** The command's one result: `value` with --json, else `text`. @returns exit code 0 */
+  result(value: object, text: string): number {
     this.#endLine();
     this.stdout.write(this.options.json ? `${JSON.stringify({ schemaVersion, ...value })}\n` : `${text}\n`);
+    return 0;
   }
 
   warn(text: string): void {

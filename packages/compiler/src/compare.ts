@@ -50,7 +50,7 @@ export function compareTensors(found: Tensor, expected: Tensor, { rtol, atol }: 
   return {
     maxAbs,
     maxRel: scale > 0 ? maxAbs / scale : maxAbs,
-    cosine: norms > 0 ? dot / norms : normA === normB ? 1 : 0,
+    cosine: maxAbs === 0 ? 1 : norms > 0 ? dot / norms : normA === normB ? 1 : 0,
     ok,
   };
 }

@@ -237,18 +237,16 @@ function atomicFloordiv(a: Dim, b: Dim): Dim {
   return atomDim(binaryAtom("floordiv", a, b));
 }
 
-/** ⌈a/b⌉ = −⌊−a/b⌋; written with a positive numerator where b is a number. */
+/** ⌈a/b⌉ = −⌊−a/b⌋; written with a positive numerator where b is known to be positive. */
 export function ceildiv(a: Dim, b: Dim): Dim {
-  if (typeof a === "number" && typeof b === "number") return Math.ceil(a / b);
-  return floordiv(add(a, sub(b, 1)), b);
+  if (typeof a === "number" && typeof b === "number" && b !== 0) return Math.ceil(a / b);
+  return atLeast(b, 1) ? floordiv(add(a, sub(b, 1)), b) : neg(floordiv(neg(a), b));
 }
 
 /** a − b·⌊a/b⌋: has the sign of b. */
 export function mod(a: Dim, b: Dim): Dim {
-  if (typeof a === "number" && typeof b === "number") {
-    if (b === 0) throw internalError("modulo of a dim by zero");
-    return a - b * Math.floor(a / b);
-  }
+  if (b === 0) throw internalError("modulo of a dim by zero");
+  if (typeof a === "number" && typeof b === "number") return a - b * Math.floor(a / b);
   if (b === 1) return 0;
   const { rest } = atLeast(b, 1) ? divideTerms(a, b) : { rest: a };
   if (atLeast(b, 1) && atLeast(rest, 0) && atLeast(sub(b, rest), 1)) return rest;

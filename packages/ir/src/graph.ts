@@ -157,6 +157,8 @@ export class Context {
    * @throws NimforgeError malformed for a node that breaks a rule of its op, unsupported for a form that is not built
    */
   applyOp(op: Op, given: readonly (Value | undefined)[], attributes: Attributes = {}, options: ApplyOptions = {}): readonly Value[] {
+    const other = op.instead?.(given.map((value) => value?.type), attributes);
+    if (other !== undefined) return this.apply(other, given, attributes, options);
     const inputs = trimTrailing(given);
     const outputs = options.outputs ?? 1;
     const key = op.impure ? undefined : this.#key(op, inputs, attributes, outputs, options.usedOutputs);
@@ -167,18 +169,32 @@ export class Context {
     }
     const view = new OpContext(op, inputs, attributes, this, outputs, options.name, options.usedOutputs);
     verify(view);
-    const { semantics } = op;
     let node: Node;
-    if (semantics.kind === "loop") {
-      const computes = semantics.compute(view);
-      node = this.#make(op, inputs, attributes, computes.map(computedType), computes, undefined);
-    } else if (semantics.kind === "composite") {
-      const expansion = semantics.expand(view, inputs);
-      node = this.#make(op, inputs, attributes, expansion.map((value) => value.type), undefined, expansion);
-    } else node = this.#make(op, inputs, attributes, semantics.infer(view), undefined, undefined);
+    try {
+      node = this.#infer(view);
+    } catch (error) {
+      // A form that needs sizes at build time has a twin for sizes that come as data.
+      const ofData = this.lookup("nim", `${op.name}OfData`);
+      if (!ofData || !(error instanceof NimforgeError) || error.code !== "unsupported-form") throw error;
+      return this.applyOp(ofData, inputs, attributes, options);
+    }
     if (key !== undefined) this.#nodes.set(key, node);
     if (options.name !== undefined) this.addOrigin(node, options.name);
     return node.outputs;
+  }
+
+  #infer(view: OpContext): Node {
+    const { op, inputs, attributes } = view;
+    const { semantics } = op;
+    if (semantics.kind === "loop") {
+      const computes = semantics.compute(view);
+      return this.#make(op, inputs, attributes, computes.map(computedType), computes, undefined);
+    }
+    if (semantics.kind === "composite") {
+      const expansion = semantics.expand(view, inputs);
+      return this.#make(op, inputs, attributes, expansion.map((value) => value.type), undefined, expansion);
+    }
+    return this.#make(op, inputs, attributes, semantics.infer(view), undefined, undefined);
   }
 
   #make(

@@ -6,3 +6,5 @@ export * from "./types.js";
 export { evaluate, evaluateNode, evaluateValues, isTensorValue } from "./interpreter/index.js";
 export { families, findOp } from "./ops/index.js";
 export * from "./import/onnx/index.js";
+export { type GraphlibEdge, type GraphlibNode, toGraphlib } from "./graphlib.js";
+export { parseDim } from "./parse-dim.js";

@@ -67,6 +67,8 @@ export interface Op {
   readonly attributes: Readonly<Record<string, AttributeSpec>>;
   /** Each use is a node of its own (random numbers, state). */
   readonly impure?: boolean;
+  /** Name of the op that stands for this one on inputs of other kinds: strings, sequences, optionals. */
+  readonly instead?: ((inputs: readonly (ValueType | undefined)[], attributes: Attributes) => string | undefined) | undefined;
   readonly examples?: readonly OpExample[];
   readonly semantics: Loop | Composite | Opaque;
 }
@@ -91,6 +93,7 @@ type Declaration = {
   examples?: readonly OpExample[];
   impure?: boolean;
   domain?: string;
+  instead?: Op["instead"];
 };
 
 const inputSpec = (input: InputSpec | string): InputSpec =>
@@ -108,13 +111,14 @@ function attributeSpec(value: AttributeSpec | Attribute): AttributeSpec {
 }
 
 function declare(name: string, declaration: Declaration, semantics: Op["semantics"]): Op {
-  const { inputs = [], attributes = {}, domain = "", impure = false, examples = [] } = declaration;
+  const { inputs = [], attributes = {}, domain = "", impure = false, examples = [], instead } = declaration;
   return {
     domain,
     name,
     inputs: inputs.map(inputSpec),
     attributes: Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, attributeSpec(value)])),
     impure,
+    instead,
     examples,
     semantics,
   };

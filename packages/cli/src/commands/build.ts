@@ -26,7 +26,7 @@ export const buildCommand: CommandSpec = {
     const { out, trace } = values;
     const result = await build({ ...buildOptions(model as string, values, context), out, trace });
     for (const warning of result.warnings) context.console.warn(warning);
-    context.console.result(result, result.engines.map(describe).join("\n"));
+    return context.console.result(result, result.engines.map(describe).join("\n"));
   },
 };
 

@@ -18,7 +18,7 @@ export const cacheInfoCommand: CommandSpec = {
   options: [cacheDir],
   async run(_args, options: { cacheDir?: string }, { console }) {
     const info = await cacheInfo(options.cacheDir);
-    console.result(info, `${info.path}: ${info.files} files, ${megabytes(info.bytes)}`);
+    return console.result(info, `${info.path}: ${info.files} files, ${megabytes(info.bytes)}`);
   },
 };
 
@@ -44,7 +44,7 @@ export const cacheGcCommand: CommandSpec = {
   ],
   async run(_args, options: { cacheDir?: string; maxAge?: number; maxSize?: number }, { console }) {
     const result = await cacheGc({ cacheDir: options.cacheDir, maxAge: options.maxAge, maxBytes: options.maxSize });
-    console.result(
+    return console.result(
       result,
       `removed ${result.removed.files} files, ${megabytes(result.removed.bytes)}; ${result.files} files, ${megabytes(result.bytes)} remain`,
     );

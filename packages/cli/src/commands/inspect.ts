@@ -33,16 +33,12 @@ export const inspectCommand: CommandSpec = {
     const detailed = values.kernels || values.memory || values.source !== undefined;
     if (isEngine(file as string)) {
       const { explain, ...summary } = inspectEngine(file as string);
-      if (detailed) explainTo(context, explain(), values);
-      else
-        context.console.result(
-          summary,
-          describe(summary, [
-            ["targets", summary.targets.join(", ")],
-            ["nodes→kernels", `${summary.nodes}→${summary.kernels}`],
-          ]),
-        );
-      return;
+      if (detailed) return explainTo(context, explain(), values);
+      const figures: [string, string][] = [
+        ["targets", summary.targets.join(", ")],
+        ["nodes→kernels", `${summary.nodes}→${summary.kernels}`],
+      ];
+      return context.console.result(summary, describe(summary, figures));
     }
     const options = buildOptions(file as string, values, context);
     if (detailed) return explainTo(context, await explainModel(options), values);
@@ -50,7 +46,7 @@ export const inspectCommand: CommandSpec = {
     for (const warning of summary.warnings) context.console.warn(warning);
     const opsets = Object.entries(summary.opsets).map(([domain, version]) => `${domain || "ai.onnx"} ${version}`);
     const operators = summary.operators.map(({ op, count }) => `${op} ${count}`);
-    context.console.result(
+    return context.console.result(
       summary,
       describe(summary, [
         ["opsets", opsets.join(", ")],
@@ -71,15 +67,14 @@ function describe(
   return table([...file.inputs.map(line("input")), ...file.outputs.map(line("output")), ...more]);
 }
 
-function explainTo({ console }: CommandContext, { kernels, memory }: Explanation, values: InspectValues): void {
+function explainTo({ console }: CommandContext, { kernels, memory }: Explanation, values: InspectValues): number {
   if (values.source !== undefined) {
     const kernel = kernels.find(({ name }) => name === values.source);
     if (!kernel)
       throw new NimforgeError("usage", "unknown-kernel", `there is no kernel ${JSON.stringify(values.source)}`, {
         fix: "list kernels with nim-build inspect --kernels",
       });
-    console.result({ kernel: kernel.name, source: kernel.source }, kernel.source);
-    return;
+    return console.result({ kernel: kernel.name, source: kernel.source }, kernel.source);
   }
   const value = {
     ...(values.kernels ? { kernels: kernels.map(({ source: _, ...kernel }) => kernel) } : {}),
@@ -103,7 +98,7 @@ function explainTo({ console }: CommandContext, { kernels, memory }: Explanation
     .map(([name, shape]) => `${name}=${shape.join("x")}`)
     .join(" ");
   const memoryText = `arena ${megabytes(memory.arena)}, lower bound ${megabytes(memory.lowerBound)}, ratio ${memory.ratio.toFixed(3)}, weights ${megabytes(memory.weights)} for ${shapes}`;
-  console.result(
+  return console.result(
     value,
     [...(values.kernels ? [table(kernelRows)] : []), ...(values.memory ? [memoryText, table(bufferRows)] : [])].join(
       "\n",

@@ -112,7 +112,7 @@ export const runCommand: CommandSpec = {
         String(file ?? ""),
       ]);
       const { median, min } = result.latencyMs;
-      console.result(
+      return console.result(
         result,
         table([
           ...rows,

@@ -16,6 +16,6 @@ export const targetsCommand: CommandSpec = {
       runs ? "runs here" : "not on this machine",
       aliases.join(", "),
     ]);
-    console.result({ targets }, table(rows));
+    return console.result({ targets }, table(rows));
   },
 };

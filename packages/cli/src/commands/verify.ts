@@ -59,8 +59,7 @@ export const verifyCommand: CommandSpec = {
     requireModel(file as string);
     if (isEngine(file as string)) {
       const result = verifyEngine(file as string);
-      context.console.result({ ...result, outputs: [] }, `ok: ${file} is intact (${result.segments} segments)`);
-      return;
+      return context.console.result({ ...result, outputs: [] }, `ok: ${file} is intact (${result.segments} segments)`);
     }
     const { engine, against, rtol, atol, seed, threads } = values;
     if (against !== undefined && against !== "reference")

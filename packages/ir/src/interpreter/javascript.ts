@@ -33,7 +33,7 @@ export function compileLoop(compute: Compute, operands: readonly (TensorType | u
   const names = [...printer.operands].sort((a, b) => a - b).map((k) => `const x${k} = operands[${k}];`);
   const symbols = [...printer.symbols.keys()];
   const given = symbols.map((key, k) => `const ${printer.symbols.get(key)} = symbols[${k}];`);
-  const source = [...names, ...given, ...printer.prelude, text].join("\n");
+  const source = [...names, ...given, ...printer.prelude, printer.finish(text)].join("\n");
   const run = new Function("rt", "operands", "out", "symbols", source);
   return { symbols, source, run: (arrays, output, values) => run(runtime, arrays, output, values) };
 }
@@ -50,23 +50,47 @@ class Scope {
   }
 }
 
+/** A loop's body: sums that are computed at its start, by their text, with their names. */
+interface Loop {
+  readonly mark: string;
+  readonly hoisted: Map<string, string>;
+}
+
 class Printer {
   readonly operands = new Set<number>();
   /** Run-time sizes by key, with their JavaScript names. */
   readonly symbols = new Map<string, string>();
-  readonly #variables = new Map<string, string>();
+  readonly #variables = new Map<string, { name: string; depth: number }>();
+  /** The loops that are open, outermost first, and all there ever were. */
+  readonly #open: Loop[] = [];
+  readonly #loops: Loop[] = [];
   readonly #uses = new Map<string, number>();
   #next = 0;
 
   constructor(readonly types: readonly (TensorType | undefined)[]) {}
 
+  /** Opens a loop; `finish` puts at the start of its body what it and the loops around it decide. */
   loop(variable: Dim, extent: Dim): string {
     const atom = asSymbol(variable);
-    if (!atom) return "{";
-    const name = `i${this.#next++}`;
     const limit = this.dim(extent, undefined);
-    this.#variables.set(atom.key, name);
-    return `for (let ${name} = 0, n${name} = ${limit}; ${name} < n${name}; ${name}++) {`;
+    const name = `i${this.#next++}`;
+    const loop: Loop = { mark: `/*${name}*/`, hoisted: new Map() };
+    this.#open.push(loop);
+    this.#loops.push(loop);
+    if (!atom) return `{${loop.mark}`;
+    this.#variables.set(atom.key, { name, depth: this.#open.length });
+    return `for (let ${name} = 0, n${name} = ${limit}; ${name} < n${name}; ${name}++) {${loop.mark}`;
+  }
+
+  /** Leaves the innermost `count` loops: their closing braces. */
+  close(count: number): string {
+    this.#open.length -= count;
+    return "}".repeat(count);
+  }
+
+  /** The text with the hoisted sums in their places. */
+  finish(text: string): string {
+    return this.#loops.reduce((result, { mark, hoisted }) => result.replace(mark, () => [...hoisted].map(([sum, name]) => `const ${name} = ${sum};`).join("\n")), text);
   }
 
   countUses(expr: Expr): void {
@@ -150,7 +174,7 @@ class Printer {
     let start: string;
     if (argument) {
       // The first axis' variable is the position; `found` keeps the best value.
-      const position = asSymbol(expr.axes[0]!.variable) ? this.#variables.get(asSymbol(expr.axes[0]!.variable)!.key)! : "0";
+      const position = asSymbol(expr.axes[0]!.variable) ? this.#variables.get(asSymbol(expr.axes[0]!.variable)!.key)!.name : "0";
       const better = `${expr.monoid.startsWith("argmax") ? ">" : "<"}${expr.monoid.endsWith("Last") ? "=" : ""}`;
       start = `let ${total} = 0, ${total}v;`;
       update.push(`const v${total} = ${value};`, `if (${total}v === undefined || v${total} ${better} ${total}v || (v${total} !== v${total} && ${total}v === ${total}v)) { ${total}v = v${total}; ${total} = ${position}; }`);
@@ -167,7 +191,7 @@ class Printer {
       start = `let ${total} = ${expr.monoid === "and" ? 1 : 0};`;
       update.push(`${total} = ${total} ${expr.monoid === "and" ? "&" : "|"} (${value} ? 1 : 0);`);
     }
-    scope.statements.push(start, ...opens, ...update, "}".repeat(opens.length));
+    scope.statements.push(start, ...opens, ...update, this.close(opens.length));
     if (argument) return `BigInt(${total})`;
     return isFloat(dtype) && (expr.monoid === "sum" || expr.monoid === "prod") ? round(dtype, total) : total;
   }
@@ -176,7 +200,7 @@ class Printer {
   readonly prelude: string[] = [];
   readonly #sizes = new Map<string, string>();
 
-  /** A Dim as a Number expression. */
+  /** A Dim as a Number expression: what outer loops decide of it is a constant of theirs, what no loop changes one of the function. */
   dim(dim: Dim, scope: Scope | undefined): string {
     if (typeof dim === "number") return String(dim);
     const groups = new Map<string, { atoms: readonly Atom[]; free: Dim[] }>();
@@ -192,9 +216,28 @@ class Printer {
       const factors = atoms.map((atom) => this.#atom(atom, scope));
       const factor = add(...free);
       if (factor !== 1 || factors.length === 0) factors.unshift(typeof factor === "number" ? (factor < 0 ? `(${factor})` : String(factor)) : this.#size(factor));
-      return factors.join(" * ");
+      return { text: factors.join(" * "), depth: Math.max(0, ...atoms.map((atom) => this.#depthOf(atom))) };
     });
-    return terms.length === 1 && !terms[0]!.includes(" ") ? terms[0]! : `(${terms.join(" + ")})`;
+    let sum: string[] = [];
+    for (const depth of new Set(terms.map((term) => term.depth).sort((a, b) => a - b))) {
+      sum.push(...terms.filter((term) => term.depth === depth).map(({ text }) => text));
+      const loop = this.#open[depth - 1];
+      if (loop && depth < this.#open.length && (sum.length > 1 || sum[0]!.includes(" "))) sum = [this.#hoist(loop, sum.join(" + "))];
+    }
+    return sum.length === 1 && !sum[0]!.includes(" ") ? sum[0]! : `(${sum.join(" + ")})`;
+  }
+
+  #hoist({ hoisted }: Loop, sum: string): string {
+    let name = hoisted.get(sum);
+    if (name === undefined) hoisted.set(sum, (name = `h${this.#next++}`));
+    return name;
+  }
+
+  /** How many of the open loops, from outside, decide an atom's value. */
+  #depthOf(atom: Atom): number {
+    if (atom.kind === "symbol") return this.#variables.get(atom.key)?.depth ?? 0;
+    if (atom.kind === "data") return this.#open.length;
+    return Math.max(0, ...[atom.a, atom.b].flatMap((dim) => termsOf(dim).flatMap(({ atoms }) => atoms.map((part) => this.#depthOf(part)))));
   }
 
   #isBound(atom: Atom): boolean {
@@ -216,7 +259,7 @@ class Printer {
     switch (atom.kind) {
       case "symbol": {
         const variable = this.#variables.get(atom.key);
-        if (variable !== undefined) return variable;
+        if (variable !== undefined) return variable.name;
         let name = this.symbols.get(atom.key);
         if (name === undefined) this.symbols.set(atom.key, (name = `s${this.symbols.size}`));
         return name;

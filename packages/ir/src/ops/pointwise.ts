@@ -1,6 +1,7 @@
 /** Pointwise ops: one element of the result depends on the elements at the same place, under broadcasting. */
 import { type DType, isFloat } from "@nimforge/tensor";
 import { type InputSpec, loopOp, type Op, type OpContext, typeSets } from "../op.js";
+import type { ValueType } from "../types.js";
 import { call, cast, computeType, constant, type Expr, type ScalarOp } from "../scalar.js";
 
 const { float, integer, numeric } = typeSets;
@@ -20,8 +21,8 @@ const unary = (name: string, types: readonly DType[], body: (x: Expr, context: O
 
 const direct = (name: string, op: ScalarOp, types: readonly DType[]): Op => unary(name, types, (x) => call(op, x));
 
-const binary = (name: string, types: readonly DType[], body: (a: Expr, b: Expr, context: OpContext) => Expr, attributes = {}): Op =>
-  loopOp(name, { inputs: [typed("A", types), typed("B", types)], attributes }, (context) => operands(context, (a, b) => body(a, b, context)));
+const binary = (name: string, types: readonly DType[], body: (a: Expr, b: Expr, context: OpContext) => Expr, attributes = {}, instead?: Op["instead"]): Op =>
+  loopOp(name, { inputs: [typed("A", types), typed("B", types)], attributes, instead }, (context) => operands(context, (a, b) => body(a, b, context)));
 
 const directBinary = (name: string, op: ScalarOp, types: readonly DType[]): Op => binary(name, types, (a, b) => call(op, a, b));
 
@@ -126,7 +127,7 @@ export const pointwise: readonly Op[] = [
     }),
   ),
 
-  directBinary("Equal", "eq", [...numeric, "bool"]),
+  binary("Equal", [...numeric, "bool"], (a, b) => call("eq", a, b), {}, ([a]) => (isText(a) ? "nim:EqualText" : undefined)),
   directBinary("Less", "lt", numeric),
   directBinary("LessOrEqual", "le", numeric),
   directBinary("Greater", "gt", numeric),
@@ -153,5 +154,10 @@ export const pointwise: readonly Op[] = [
       call("select", context.at(0, at), context.at(1, at), context.at(2, at)),
     ),
   ),
-  unary("Identity", [...typeSets.anyFloat, ...integer, "bool"], (x) => x),
+  loopOp("Identity", { inputs: ["input"], instead: ([type]) => (isScalarTensor(type) ? undefined : "nim:Forward") }, (context) =>
+    context.over(context.shape(0), (...at) => context.load(0, at)),
+  ),
 ];
+
+const isText = (type: ValueType | undefined) => type?.kind === "tensor" && type.dtype === "string";
+const isScalarTensor = (type: ValueType | undefined) => type?.kind === "tensor" && !["string", "complex64", "complex128"].includes(type.dtype);

@@ -96,6 +96,13 @@ function converted(context: OpContext, to: DType): (x: Expr) => Expr {
   return (x) => (to === "float8e8m0" && x.dtype !== to ? toExponent(cast(isFloat(x.dtype) ? x.dtype : "float32", x), mode, saturate) : cast(to, x, saturate));
 }
 
+/** Casts from and to strings are not scalar arithmetic. */
+const castsText: Op["instead"] = ([type], { to }) => {
+  const from = type?.kind === "tensor" && type.dtype === "string";
+  const into = Number(to) === dtypes.string.onnx;
+  return from && into ? "nim:Forward" : from || into ? "nim:CastText" : undefined;
+};
+
 const castAttributes = { saturate: 1, round_mode: "up" };
 
 /** A tensor's bytes read as another type of the same width. */
@@ -152,7 +159,7 @@ export const shape: readonly Op[] = [
       });
     },
   ),
-  loopOp("Cast", { inputs: [{ name: "input", types: scalarTypes }], attributes: { to: { type: "int", required: true }, ...castAttributes } }, (context) => {
+  loopOp("Cast", { inputs: [{ name: "input", types: scalarTypes }], instead: castsText, attributes: { to: { type: "int", required: true }, ...castAttributes } }, (context) => {
     const convert = converted(context, dtypeAttribute(context, "to"));
     return context.over(context.shape(0), (...at) => convert(context.load(0, at)));
   }),

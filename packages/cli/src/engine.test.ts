@@ -1,0 +1,173 @@
+/** Commands on a real engine of a small model. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { readNpy, tensor, writeNpy } from "@nimforge/tensor";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { runCommandLine } from "./program.js";
+
+const folder = mkdtempSync(join(tmpdir(), "cli-engine-test-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const fixture = (name: string) => fileURLToPath(new URL(`../../../fixtures/onnx/${name}.onnx`, import.meta.url));
+const engine = join(folder, "add.engine");
+const unsorted = join(folder, "unsorted.engine");
+
+// biome-ignore lint/suspicious/noExplicitAny: JSON of any command
+async function run(...argv: string[]): Promise<{ exit: number; json: any }> {
+  let stdout = "";
+  const spies = [
+    vi.spyOn(process.stdout, "write").mockImplementation((text) => Boolean((stdout += text))),
+    vi.spyOn(process.stderr, "write").mockImplementation(() => true),
+  ];
+  try {
+    const exit = await runCommandLine([...argv, "--json"], new AbortController().signal);
+    return { exit, json: JSON.parse(stdout) };
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+  }
+}
+
+beforeAll(async () => {
+  vi.stubEnv("NIM_CACHE_PATH", join(folder, "cache"));
+  const { exit, json } = await run(fixture("add"), "--range", "N=1..8", "--opt", "N=2", "-o", engine);
+  expect(exit).toBe(0);
+  expect(json).toMatchObject({
+    schemaVersion: 1,
+    engines: [{ path: engine, precision: "fp32", kernels: 1 }],
+    warnings: [],
+  });
+  expect((await run(fixture("unsorted"), "--shape", "x=2,2,3", "-o", unsorted)).exit).toBe(0);
+});
+
+describe("run", () => {
+  it("takes a .npy file, writes .npy files and reports latencies", async () => {
+    const input = join(folder, "x.npy");
+    writeFileSync(input, writeNpy(tensor("float32", [1, 4], [0, 10, 20, 30])));
+    const profile = join(folder, "profile.json");
+    const { exit, json } = await run(
+      "run",
+      engine,
+      "--input",
+      `x=@${input}`,
+      "--output",
+      join(folder, "results"),
+      "--iterations",
+      "4",
+      "--warmup",
+      "1",
+      "--threads",
+      "1",
+      "--profile",
+      profile,
+    );
+    expect(exit).toBe(0);
+    expect(json).toMatchObject({
+      schemaVersion: 1,
+      iterations: 4,
+      threads: 1,
+      outputs: [{ name: "y", dtype: "float32", shape: [1, 4], file: join(folder, "results", "y.npy") }],
+    });
+    const { min, median, p90, p99, mean } = json.latencyMs;
+    expect(0 <= min && min <= median && median <= p90 && p90 <= p99 && min <= mean && mean <= p99).toBe(true);
+    expect(json.peakRssBytes).toBeGreaterThan(1e7);
+    expect([...readNpy(readFileSync(json.outputs[0].file)).data]).toEqual([1, 12, 23, 34]);
+    expect(JSON.parse(readFileSync(profile, "utf8")).traceEvents).toHaveLength(1);
+  });
+  it("makes the same random input from the same seed, at the tuned or the given size", async () => {
+    const values = async (...argv: string[]) => {
+      const { json } = await run("run", engine, ...argv, "--output", join(folder, "random"));
+      return readNpy(readFileSync(json.outputs[0].file));
+    };
+    const seven = await values("--input", "x=random:7");
+    expect(seven.shape).toEqual([2, 4]);
+    expect(await values("--input", "x=random:7")).toEqual(seven);
+    expect(await values("--input", "x=random:8")).not.toEqual(seven);
+    expect((await values("--input", "x=random", "--shape", "x=5,4")).shape).toEqual([5, 4]);
+  });
+  it("needs every input that something reads, and no other", async () => {
+    expect(await run("run", unsorted, "--input", "x=random")).toMatchObject({ exit: 0 });
+    expect(await run("run", unsorted)).toMatchObject({
+      exit: 2,
+      json: { error: { code: "missing-input", message: expect.stringContaining('"x"') } },
+    });
+  });
+  it.each([
+    [["--input", "z=random"], 2, "missing-input"],
+    [["--input", "x=7"], 2, "bad-option"],
+    [["--input", "x=@nothing.npy"], 2, "file-not-found"],
+    [["--input", `x=@${fixture("add")}`], 4, "bad-npy"],
+    [["--input", "x=random", "--shape", "x=9,4"], 2, "dimension-range"],
+    [["--input", "x=random", "--shape", "x=N,4"], 2, "open-size"],
+    [["--input", "x=random", "--shape", "z=1,4"], 2, "bad-option"],
+    [["--input", "x=random", "--threads", "0"], 2, "bad-option"],
+  ])("%j", async (argv, exit, code) => {
+    expect(await run("run", engine, ...argv)).toMatchObject({ exit, json: { error: { code, exit } } });
+  });
+  it("refuses what is no engine", async () => {
+    const text = join(folder, "text.engine");
+    writeFileSync(text, "not an engine");
+    expect((await run("run", text, "--input", "x=random")).exit).toBe(4);
+    expect((await run("run", join(folder, "none.engine"), "--input", "x=random")).exit).toBe(2);
+  });
+});
+
+describe("verify and inspect", () => {
+  it("verify compares a model, and exits with 5 when outputs differ", async () => {
+    expect(await run("verify", fixture("add"))).toMatchObject({
+      exit: 0,
+      json: { ok: true, against: "reference", outputs: [{ name: "y", maxAbs: 0, maxRel: 0, ok: true }] },
+    });
+    const other = join(folder, "other.engine");
+    await run(fixture("initializer-input"), "-o", other);
+    expect(await run("verify", fixture("add"), "--engine", other)).toMatchObject({ exit: 5, json: { ok: false } });
+    expect(await run("verify", fixture("add"), "--against", "magic")).toMatchObject({ exit: 2 });
+  });
+  it("verify checks an engine's integrity", async () => {
+    expect(await run("verify", engine)).toMatchObject({
+      exit: 0,
+      json: { ok: true, against: "integrity", outputs: [] },
+    });
+    const damaged = join(folder, "damaged.engine");
+    const bytes = readFileSync(engine);
+    bytes[bytes.length - 1]! ^= 1;
+    writeFileSync(damaged, bytes);
+    expect((await run("verify", damaged)).exit).toBe(4);
+  });
+  it("inspect shows kernels, memory and source of an engine as of its model", async () => {
+    const { json } = await run("inspect", engine, "--kernels", "--memory");
+    expect(json).toMatchObject({
+      schemaVersion: 1,
+      arena: 0,
+      lowerBound: 64,
+      shapes: { x: [2, 4] },
+      kernels: [{ from: expect.any(Array), reason: expect.any(String) }],
+    });
+    expect(json.kernels[0]).not.toHaveProperty("source");
+    expect(json.buffers.map(({ kind }: { kind: string }) => kind)).toEqual(
+      expect.arrayContaining(["input", "output", "constant"]),
+    );
+    const { name } = json.kernels[0];
+    expect((await run("inspect", engine, "--source", name)).json).toMatchObject({
+      kernel: name,
+      source: expect.stringContaining(name),
+    });
+    expect(
+      (await run("inspect", fixture("add"), "--range", "N=1..8", "--opt", "N=2", "--kernels")).json.kernels,
+    ).toEqual(json.kernels);
+    expect(await run("inspect", engine, "--source", "none")).toMatchObject({
+      exit: 2,
+      json: { error: { code: "unknown-kernel" } },
+    });
+    expect((await run("inspect", fixture("add"))).json).toMatchObject({
+      kind: "model",
+      nodes: 1,
+      operators: [{ op: "Add", count: 1 }],
+    });
+    expect((await run("inspect", engine)).json).toMatchObject({
+      kind: "engine",
+      targets: [expect.stringMatching(/^cpu-/)],
+    });
+  });
+});
