@@ -4,13 +4,24 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { evaluate, importOnnx } from "@nimforge/ir";
 import { readNpy, type Tensor } from "@nimforge/tensor";
-import { build, loadEngine } from "nimforge";
+import { type BuildOptions, build, loadEngine } from "nimforge";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findModel, type RecordedModel, recordedFile, recordedModel } from "../fixtures/onnx-real/models.mjs";
 import { compareValue } from "./conformance/compare.js";
 
 const tolerance = { rtol: 1e-3, atol: 1e-4 };
-const models = ["ppocr-v4-det", "ppocr-v4-rec", "ppocr-v2-cls", "oww-melspectrogram", "oww-embedding", "owwjs-namaste_deepa", "blazeface-front", "mlsd-320x320-tiny", "mnist-cntk"];
+/** Models, and how they are built where sizes are open. */
+const models: Record<string, Partial<BuildOptions>> = {
+  "ppocr-v4-det": { shapes: { x: [1, 3, "H", "W"] }, ranges: { H: [32, 960], W: [32, 960] } },
+  "ppocr-v4-rec": { shapes: { x: ["N", 3, 48, "W"] }, ranges: { N: [1, 4], W: [32, 960] } },
+  "ppocr-v2-cls": { shapes: { x: ["N", 3, 48, 192] }, ranges: { N: [1, 8] } },
+  "oww-melspectrogram": { shapes: { input: [1, "samples"] }, ranges: { samples: [512, 32000] } },
+  "oww-embedding": { shapes: { input_1: ["N", 76, 32, 1] }, ranges: { N: [1, 4] } },
+  "owwjs-namaste_deepa": {},
+  "blazeface-front": {},
+  "mlsd-320x320-tiny": {},
+  "mnist-cntk": {},
+};
 /** Steps whose multiply-adds take the interpreter more than a few seconds. */
 const tooLargeForInterpreter = new Set(["mlsd-320x320-tiny 0", "ppocr-v4-det 1", "ppocr-v4-rec 1", "oww-melspectrogram 1", "oww-embedding 1"]);
 
@@ -25,7 +36,7 @@ function expectRecorded(step: Step, outputs: Record<string, Tensor>): void {
 const folder = mkdtempSync(join(tmpdir(), "nimforge-models-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-for (const id of models) {
+for (const [id, options] of Object.entries(models)) {
   const path = findModel(id);
   describe.skipIf(path === undefined)(path === undefined ? `${id} (its npm package cannot be fetched)` : id, () => {
     const model = path as string;
@@ -43,7 +54,7 @@ for (const id of models) {
     describe("compiled for the CPU", () => {
       let engine: string;
       beforeAll(async () => {
-        const { engines } = await build({ model, targets: ["cpu"], out: join(folder, `${id}.engine`) });
+        const { engines } = await build({ ...options, model, targets: ["cpu"], out: join(folder, `${id}.engine`) });
         engine = engines[0]!.path;
       }, 120_000);
 

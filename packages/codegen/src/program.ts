@@ -3,6 +3,7 @@
  *
  * A launch that would only rename memory (a reshape of a buffer in the same order) is no launch: both values share a buffer.
  */
+import { add as addDims, load, loopVariable, visitSymbols } from "@nimforge/ir";
 import type { BufferSpec, ProgramSpec, StepSpec, SymbolSpec } from "@nimforge/engine";
 import { asSymbol, type Dim, equalDims, formatDim, formatShape, type Graph, mul, type Node, type SymbolAtom, type Value, visitExpr, evaluateDim } from "@nimforge/ir";
 import { buildKernel, chooseLayouts, group, isMaterializedSource, type Kernel, type Layout, offsetOf } from "@nimforge/passes";
@@ -237,7 +238,6 @@ class Lowering {
   }
 }
 
-import { add as addDims, load, loopVariable, visitSymbols } from "@nimforge/ir";
 
 function symbolKeys(dim: Dim): Set<string> {
   const keys = new Set<string>();
@@ -265,4 +265,3 @@ function flopsOf(kernel: Kernel): Dim {
   return mul(size, addDims(perElement, reduced));
 }
 
-export { formatShape };

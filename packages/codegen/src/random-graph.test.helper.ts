@@ -204,16 +204,16 @@ export class Builder {
     }
   }
 
-  /** Adds about `count` operators; what an operator refuses is not added. */
-  grow(count: number): void {
-    for (let attempt = 0; attempt < 6 * count && this.items.length < this.inputs.length + count; attempt++) {
+  /** Adds about so many operators; what an operator refuses is not added. */
+  grow(operators: number): void {
+    for (let attempt = 0; attempt < 6 * operators && this.items.length < this.inputs.length + operators; attempt++) {
       const before = this.context.assertions.length;
+      const count = this.items.length;
       try {
         this.#addOne();
-        const added = this.items[this.items.length - 1]!;
         // A size that must match at run time would refuse most inputs; a large value says nothing more than a small one.
-        if (this.context.assertions.length > before || tooLarge(added.value)) {
-          this.items.pop();
+        if (this.context.assertions.length > before || tooLarge(this.items[this.items.length - 1]!.value)) {
+          this.items.length = count;
           this.context.assertions.length = before;
         }
       } catch (error) {

@@ -24,7 +24,7 @@ export interface MemoryReport {
   /** Largest sum over steps of live unpadded bytes: of the arena's buffers alone, and with inputs and outputs. */
   arenaLowerBound: number;
   lowerBound: number;
-  /** arena / lowerBound. */
+  /** arena / arenaLowerBound: 1 is the least that any placement needs. */
   ratio: number;
   /** Bytes of constants, each counted once. */
   weights: number;
@@ -46,7 +46,7 @@ export function memoryOf(program: ProgramSpec, shapes: Record<string, number[]>)
   const { lowerBound } = planArena(items(["arena", "input", "output"]), 1);
   const constants = new Set(program.buffers.flatMap(({ kind, data }) => (kind === "constant" && data ? [data] : [])));
   const weights = [...constants].reduce((sum, data) => sum + data.length, 0);
-  return { arena, arenaLowerBound, lowerBound, ratio: lowerBound === 0 ? 1 : arena / lowerBound, weights, shapes };
+  return { arena, arenaLowerBound, lowerBound, ratio: arenaLowerBound === 0 ? 1 : arena / arenaLowerBound, weights, shapes };
 }
 
 /** @param shapes concrete shapes of the program's inputs, by name */

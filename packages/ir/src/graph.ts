@@ -4,10 +4,11 @@
  * Building the same node twice gives the same object, so common subexpressions merge by themselves; rewriting is rebuilding. A Graph is
  * its named inputs (in signature order, used or not), its named outputs and the context's assertions. Names of source nodes are a side table.
  */
+import { call, cast, constant as constantExpr, type Expr, index as indexExpr } from "./scalar.js";
 import { createHash } from "node:crypto";
 import { bytesOf, type DType, internalError, NimforgeError, sizeOf, type Tensor, tensor } from "@nimforge/tensor";
 import { type Dim, equalDims, formatDim, symbol } from "./dim.js";
-import { type Attribute, type Attributes, computedType, type Compute, type Op, OpContext, opaqueOp } from "./op.js";
+import { type Attribute, type Attributes, computedType, type Compute, linearize, type Op, OpContext, opaqueOp } from "./op.js";
 import { propagateDims } from "./propagate.js";
 import { formatType, type TensorType, tensorType, type ValueType } from "./types.js";
 
@@ -395,8 +396,6 @@ function formatAttribute(value: Attribute): string {
   return typeof value === "object" ? "graph" : JSON.stringify(typeof value === "bigint" ? String(value) : value);
 }
 
-import { linearize } from "./op.js";
-import { call, cast, constant as constantExpr, type Expr, index as indexExpr } from "./scalar.js";
 
 /** dims[i] as a chain of selects: what Shape and shape vectors are made of. */
 export function chooseDim(dims: readonly Dim[], i: Dim): Expr {
@@ -407,4 +406,3 @@ export function chooseDim(dims: readonly Dim[], i: Dim): Expr {
   );
 }
 
-export { formatDim };

@@ -349,4 +349,3 @@ export function linearize(shape: readonly Dim[], at: readonly Dim[]): Dim {
   return shape.reduce<Dim>((position, size, axis) => add(mul(position, size), at[axis] as Dim), 0);
 }
 
-export { constant, index };

@@ -2,6 +2,7 @@
  * Value propagation: the elements of small integer tensors as Dims. It runs an op's own loop on symbols, so Shape → Gather → Mul → Concat →
  * Reshape needs no rule of its own.
  */
+import { type Atom, SymbolicDim } from "./dim.js";
 import { type DType, isInteger } from "@nimforge/tensor";
 import { add, asSymbol, compareDims, type Dim, evaluateDim, floordiv, max, min, mod, mul, neg, sub, substitute } from "./dim.js";
 import type { Value } from "./graph.js";
@@ -178,6 +179,4 @@ function resolve(dim: Dim, at: Bindings, inputs: readonly (Value | undefined)[])
   );
 }
 
-import { type Atom, SymbolicDim } from "./dim.js";
 const fromAtom = (atom: Atom): Dim => new SymbolicDim([{ coefficient: 1, atoms: [atom] }]);
-export { evaluateDim };

@@ -210,4 +210,3 @@ function readsInPlace(kernel: Kernel, value: Value): boolean {
 
 const sameIndex = (a: Dim, b: Dim): boolean => a === b || indexExpr(a).key === indexExpr(b).key;
 
-export { ANCHOR };

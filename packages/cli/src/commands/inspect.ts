@@ -97,7 +97,7 @@ function explainTo({ console }: CommandContext, { kernels, memory }: Explanation
   const shapes = Object.entries(memory.shapes)
     .map(([name, shape]) => `${name}=${shape.join("x")}`)
     .join(" ");
-  const memoryText = `arena ${megabytes(memory.arena)}, lower bound ${megabytes(memory.lowerBound)}, ratio ${memory.ratio.toFixed(3)}, weights ${megabytes(memory.weights)} for ${shapes}`;
+  const memoryText = `arena ${megabytes(memory.arena)}, lower bound ${megabytes(memory.arenaLowerBound)}, ratio ${memory.ratio.toFixed(3)}, weights ${megabytes(memory.weights)} for ${shapes}`;
   return console.result(
     value,
     [...(values.kernels ? [table(kernelRows)] : []), ...(values.memory ? [memoryText, table(bufferRows)] : [])].join(

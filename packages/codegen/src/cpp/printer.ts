@@ -4,6 +4,7 @@
  * In vector mode one loop variable runs over the lanes: what depends on it is a `V` (or a mask), everything else stays a scalar and is
  * broadcast where the two meet. The text is generic in V and in the lane selector M, so the same body serves full vectors and tails.
  */
+import { add as addDims, SymbolicDim } from "@nimforge/ir";
 import { type Atom, affineIn, asSymbol, call, type CallExpr, type Dim, dependsOn, type Expr, type ExprIndex, formatDim, type LoadExpr, type LoopAxis, mul, rangeOf, type ReduceExpr, sub, termsOf, visitExpr, visitExprSymbols, atLeast } from "@nimforge/ir";
 import { type DType, dtypeInfo, internalError, isFloat, isSmallFloat } from "@nimforge/tensor";
 import type { Arguments } from "./arguments.js";
@@ -243,6 +244,7 @@ export class Printer {
     if (vector === undefined || !dependsOn(offset, vector)) {
       const element = `${access.pointer}[${this.dim(offset, scope, access.name)}]`;
       if (isSmallFloat(expr.dtype)) return `nf::decode_${expr.dtype}(${element})`;
+      if (this.varies(expr)) return `nf::splat<${this.V}>(${element})`; // its index varies, along an axis of stride 0
       return expr.dtype === "bool" ? `(${element} != 0)` : element;
     }
     const affine = affineIn(offset, vector);
@@ -568,6 +570,4 @@ export class Printer {
   }
 }
 
-import { add as addDims, SymbolicDim } from "@nimforge/ir";
 const dimOfAtom = (atom: Atom): Dim => new SymbolicDim([{ coefficient: 1, atoms: [atom] }]);
-export { call, formatDim };

@@ -152,4 +152,3 @@ function bindInput(name: string, value: Value, given: RuntimeValue, sizes: Sizes
   });
 }
 
-export { equalDims };

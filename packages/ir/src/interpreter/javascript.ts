@@ -367,4 +367,3 @@ function castText(to: DType, from: DType, value: string, saturate: boolean, _ope
   return wrap(to, number);
 }
 
-export { arrayConstructor, computeType };

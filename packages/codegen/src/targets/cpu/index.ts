@@ -56,4 +56,3 @@ export const cpuTargets: readonly Target[] = cpuLevels.map((level) => ({
   },
 }));
 
-export { ceildiv, rangeOf };

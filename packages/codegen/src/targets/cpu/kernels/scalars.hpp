@@ -106,18 +106,21 @@ template <class T> NF_INLINE T int_mod(const NfLaunch* L, int operand, T a, T b)
   return r != T(0) && (r < T(0)) != (b < T(0)) ? T(r + b) : r;
 }
 
-/* Truncates; wraps around types below 64 bits, saturates int64; NaN gives 0. */
+/* Truncates; wraps around (int64 and infinities saturate); NaN gives 0. */
 template <class T, class F> NF_INLINE T float_to_int(F x) {
-  if (sizeof(T) == 8) return to_int<T>(x);
-  if (x != x) return T(0);
-  if (__builtin_fabs((double)x) == __builtin_inf()) return x > 0 ? T(to_int<T>(x)) : T(to_int<T>(x));
-  return T(to_int<long long>(x));
+  if (sizeof(T) == 8 && T(-1) < T(0)) return to_int<T>(x);
+  double y = (double)x, magnitude = __builtin_fabs(y);
+  if (y != y || magnitude == __builtin_inf()) return to_int<T>(x);
+  if (magnitude >= 0x1p117) return T(0); /* a multiple of 2^64 */
+  if (magnitude >= 0x1p64) magnitude -= (double)(long long)(magnitude * 0x1p-64) * 0x1p64;
+  unsigned long long low = (unsigned long long)magnitude;
+  return T(y < 0 ? 0 - low : low);
 }
 /* 4- and 2-bit integers from floats: truncated, then wrapped into [low, high], as ONNX's reference does. */
 NF_INLINE int to_small(float x, int low, int high) {
-  if (x != x) return 0;
-  long long range = high - low + 1, r = (to_int<long long>(x) - low) % range;
-  return (int)(r < 0 ? r + range : r) + low;
+  if (__builtin_fabs((double)x) == __builtin_inf()) return x > 0 ? high : low;
+  int range = high - low + 1, r = (float_to_int<signed char>(x) - low) % range;
+  return (r < 0 ? r + range : r) + low;
 }
 template <class T> NF_INLINE T wrap_small(int x, int width, bool is_signed) {
   unsigned u = (unsigned)x & ((1u << width) - 1);
