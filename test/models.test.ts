@@ -30,7 +30,11 @@ const read = (file: string): Tensor => readNpy(readFileSync(recordedFile(file)),
 const inputsOf = (step: Step) => Object.fromEntries(Object.entries(step.inputs).map(([name, { file }]) => [name, read(file as string)]));
 
 function expectRecorded(step: Step, outputs: Record<string, Tensor>): void {
-  for (const [name, { file }] of Object.entries(step.outputs)) expect(compareValue(outputs[name] as Tensor, read(file), tolerance), name).toBeUndefined();
+  for (const [name, { file, optVsUnoptMaxDiff }] of Object.entries(step.outputs)) {
+    // Never tighter than twice what onnxruntime's own optimizations change.
+    const atol = Math.max(tolerance.atol, 2 * optVsUnoptMaxDiff);
+    expect(compareValue(outputs[name] as Tensor, read(file), { ...tolerance, atol }), name).toBeUndefined();
+  }
 }
 
 const folder = mkdtempSync(join(tmpdir(), "nimforge-models-"));

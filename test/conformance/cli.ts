@@ -21,7 +21,7 @@ const help = `Runs the ONNX backend suite and counts what passes.
 
 const { values } = parseArgs({
   options: {
-    target: { type: "string", default: "interpreter" },
+    target: { type: "string", default: "interpreter,cpu" },
     only: { type: "string" },
     jobs: { type: "string", default: "2" },
     json: { type: "boolean", default: false },

@@ -32,6 +32,12 @@ export interface MemoryReport {
   shapes: Record<string, number[]>;
 }
 
+/** Whether every buffer has a size that is possible. */
+export function sizesFit(program: ProgramSpec<unknown>, shapes: Readonly<Record<string, readonly number[]>>): boolean {
+  const values = evaluateExprs(program, shapes);
+  return program.buffers.every(({ bytes }) => (values[bytes] ?? 0) >= 0);
+}
+
 /** What a run takes for given shapes of the inputs; values whose size is known only during a run are not counted. */
 export function memoryOf(program: ProgramSpec, shapes: Record<string, number[]>): MemoryReport {
   const values = evaluateExprs(program, shapes);
@@ -46,7 +52,14 @@ export function memoryOf(program: ProgramSpec, shapes: Record<string, number[]>)
   const { lowerBound } = planArena(items(["arena", "input", "output"]), 1);
   const constants = new Set(program.buffers.flatMap(({ kind, data }) => (kind === "constant" && data ? [data] : [])));
   const weights = [...constants].reduce((sum, data) => sum + data.length, 0);
-  return { arena, arenaLowerBound, lowerBound, ratio: arenaLowerBound === 0 ? 1 : arena / arenaLowerBound, weights, shapes };
+  return {
+    arena,
+    arenaLowerBound,
+    lowerBound,
+    ratio: arenaLowerBound === 0 ? 1 : arena / arenaLowerBound,
+    weights,
+    shapes,
+  };
 }
 
 /** @param shapes concrete shapes of the program's inputs, by name */

@@ -4,16 +4,16 @@ import { createReadStream } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { detectCompiler, type Generated, generate, type Target } from "@nimforge/codegen";
-import { type EngineSpec, writeEngineFile } from "@nimforge/engine";
+import { type EngineSpec, type ProgramSpec, writeEngineFile } from "@nimforge/engine";
 import { type Graph, type ImportMeta, importOnnx, type RuntimeValue } from "@nimforge/ir";
 import { optimize, pipeline } from "@nimforge/passes";
 import { internalError, NimforgeError, type Tensor } from "@nimforge/tensor";
-import { type MemoryReport, memoryOf } from "./buffers.js";
+import { type MemoryReport, memoryOf, sizesFit } from "./buffers.js";
 import { compareTensors } from "./compare.js";
 import { type BuildOptions, checkOptions } from "./options.js";
 import { BuildClock } from "./progress.js";
 import { randomTensor } from "./random.js";
-import { inputShapes, nominalSizes, smallSizes } from "./sizes.js";
+import { doubleOpenSizes, inputShapes, nominalSizes, smallSizes } from "./sizes.js";
 import { resolveTargets } from "./targets.js";
 import { version } from "./version.js";
 
@@ -137,7 +137,7 @@ export async function compile(
       shapeHints: sizes,
     }),
   );
-  const memory = memoryOf(generated.spec.programs[0]!, inputShapes(graph, sizes));
+  const memory = memoryAt(graph, generated.spec.programs[0]!, sizes, options.opt);
   const kernels = generated.spec.programs.reduce((count, program) => count + program.steps.length, 0);
   const nodes = meta.nodeCount;
   const spec: EngineSpec = {
@@ -149,6 +149,23 @@ export async function compile(
     report: JSON.stringify({ schemaVersion: 1, nodes, kernels: generated.kernels, memory }),
   };
   return { spec, generated, nodes, kernels, memory };
+}
+
+/** Memory for `sizes`, or, where they give a buffer a negative size, for the next larger ones that do not. */
+function memoryAt(
+  graph: Graph,
+  program: ProgramSpec,
+  sizes: Record<string, number>,
+  opt: BuildOptions["opt"],
+): MemoryReport {
+  for (let round = 0; round < 24 && !sizesFit(program, inputShapes(graph, sizes)); round++)
+    sizes = doubleOpenSizes(graph, sizes, opt);
+  const shapes = inputShapes(graph, sizes);
+  if (sizesFit(program, shapes)) return memoryOf(program, shapes);
+  throw new NimforgeError("usage", "bad-sizes", "the model cannot run at the sizes that it is to be tuned for", {
+    found: JSON.stringify(shapes),
+    fix: "give sizes that it can run at: --opt NAME=SIZE",
+  });
 }
 
 /** Where the engine came from; nothing of this machine, so that equal builds are equal files. */

@@ -49,7 +49,7 @@ describe("build", () => {
         arena: 0,
         arenaLowerBound: 0,
         lowerBound: 256,
-        ratio: 0,
+        ratio: 1,
         weights: 16,
         shapes: { x: [8, 4] },
       });

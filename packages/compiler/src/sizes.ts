@@ -39,6 +39,18 @@ export function nominalSizes(graph: Graph, opt: Readonly<Record<string, number>>
   );
 }
 
+/** Sizes that are not bounded and not asked for, doubled: the smallest ones may be too small for the model (a window, a stride). */
+export function doubleOpenSizes(
+  graph: Graph,
+  sizes: Readonly<Record<string, number>>,
+  opt: Readonly<Record<string, number>> = {},
+): Record<string, number> {
+  const open = inputSymbols(graph).filter(
+    (symbol) => !Object.hasOwn(opt, symbol.name) && !Number.isFinite(upperBound(symbol)),
+  );
+  return { ...sizes, ...Object.fromEntries(open.map(({ name }) => [name, 2 * (sizes[name] as number)])) };
+}
+
 /** The smallest sizes that are allowed, or what `opt` says. */
 export function smallSizes(graph: Graph, opt: Readonly<Record<string, number>> = {}): Record<string, number> {
   return Object.fromEntries(inputSymbols(graph).map(({ name, low }) => [name, opt[name] ?? low]));

@@ -3,8 +3,8 @@
  * Reshape needs no rule of its own.
  */
 import { type Atom, SymbolicDim } from "./dim.js";
-import { type DType, isInteger } from "@nimforge/tensor";
-import { add, asSymbol, compareDims, type Dim, evaluateDim, floordiv, max, min, mod, mul, neg, sub, substitute } from "./dim.js";
+import { type DType, dtypeInfo, isInteger } from "@nimforge/tensor";
+import { add, asSymbol, compareDims, type Dim, evaluateDim, floordiv, max, min, mod, mul, neg, rangeOf, sub, substitute } from "./dim.js";
 import type { Value } from "./graph.js";
 import { type Expr, ExprIndex } from "./scalar.js";
 
@@ -49,6 +49,19 @@ type Bindings = ReadonlyMap<string, Dim>;
 
 /** The expression as a Dim for given loop variables, or undefined when it is not integer arithmetic on known things. */
 function evaluate(expr: Expr, at: Bindings, inputs: readonly (Value | undefined)[]): Dim | undefined {
+  const dim = unbounded(expr, at, inputs);
+  return dim !== undefined && fits(dim, expr.dtype) ? dim : undefined;
+}
+
+/** Whether the value is the same in the dtype, which wraps around: sizes fit int32 and int64, elsewhere their ranges decide. */
+function fits(dim: Dim, dtype: DType): boolean {
+  if (typeof dim !== "number" && (dtype === "int64" || dtype === "int32")) return true;
+  const { low, high } = rangeOf(dim);
+  const { min: least, max: most } = dtypeInfo(dtype);
+  return low >= Number(least) && high <= Number(most);
+}
+
+function unbounded(expr: Expr, at: Bindings, inputs: readonly (Value | undefined)[]): Dim | undefined {
   switch (expr.kind) {
     case "const": {
       const value = Number(expr.value);

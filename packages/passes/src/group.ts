@@ -5,7 +5,7 @@
  * run the result; otherwise it is materialized and the reason is kept. So pointwise chains become epilogues of the anchor before them, movements
  * become index maps, and a softmax is one launch.
  */
-import { asSymbol, type Dim, evaluateDim, type Expr, type Graph, hasReduce, type LoopAxis, type LoadExpr, type Node, type SymbolAtom, type Value, visitExpr, visitExprSymbols, index as indexExpr } from "@nimforge/ir";
+import { asSymbol, type Dim, equalDims, evaluateDim, type Expr, type Graph, hasReduce, type LoopAxis, type LoadExpr, type Node, type SymbolAtom, type Value, visitExpr, visitExprSymbols, index as indexExpr } from "@nimforge/ir";
 import { ANCHOR, type AnchorMatch, buildKernel, isMaterializedSource, type Kernel } from "./kernel.js";
 
 export interface GroupRules {
@@ -200,6 +200,7 @@ function evaluations(kernel: Kernel, value: Value, hoisted: boolean, rules: Grou
 
 /** The value is read exactly at the kernel's own index, outside of reductions and of the anchor's operands. */
 function readsInPlace(kernel: Kernel, value: Value): boolean {
+  if (!value.shape.every((size, axis) => equalDims(size, kernel.axes[axis]?.extent ?? -1))) return false; // a Pad or Slice of it
   return loadsOf(kernel, value).every(
     ({ load, scope }) =>
       scope === kernel.axes &&

@@ -284,11 +284,11 @@ class Printer {
 }
 
 function literal(value: number | bigint, dtype: DType): string {
-  if (isBig(dtype)) return `${value}n`;
+  if (isBig(dtype)) return value < 0 ? `(${value}n)` : `${value}n`;
   if (dtype === "bool") return value ? "true" : "false";
   const number = isFloat(dtype) ? runtime.round(dtype, Number(value)) : Number(value);
   if (Number.isNaN(number)) return "NaN";
-  return Object.is(number, -0) ? "-0" : number < 0 ? `(${number})` : String(number);
+  return Object.is(number, -0) ? "(-0)" : number < 0 ? `(${number})` : String(number);
 }
 
 function identity(monoid: "max" | "min", dtype: DType): string {
@@ -353,7 +353,7 @@ function callText(expr: CallExpr, args: readonly string[]): string {
 
 function castText(to: DType, from: DType, value: string, saturate: boolean, _operand?: DType): string {
   if (to === "string" || from === "string") throw internalError("strings are not scalars");
-  if (to === "bool") return isBig(from) ? `(${value} !== 0n)` : `(${value} ? true : false)`.replace("(NaN ?", "(true ?");
+  if (to === "bool") return `(${value} !== ${isBig(from) ? "0n" : "0"})`; // NaN is true
   const number = from === "bool" ? `(${value} ? 1 : 0)` : isBig(from) ? `Number(${value})` : value;
   if (isFloat(to)) {
     if (to === "float64") return number;
