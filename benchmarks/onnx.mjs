@@ -31,7 +31,14 @@ const models = [
     options: { ranges: { W: [32, 960] }, opt: { W: 320 } },
     runs: { "W=320": [1, 3, 48, 320] },
   },
-  { id: "ppocr-v2-cls", group: "ocr", input: "x", shape: [1, 3, 48, 192], options: {}, runs: { "48x192": [1, 3, 48, 192] } },
+  {
+    id: "ppocr-v2-cls",
+    group: "ocr",
+    input: "x",
+    shape: [1, 3, 48, 192],
+    options: {},
+    runs: { "48x192": [1, 3, 48, 192] },
+  },
   {
     id: "oww-melspectrogram",
     group: "wakeword",
@@ -40,7 +47,14 @@ const models = [
     options: { ranges: { samples: [512, 32000] }, opt: { samples: 1760 } },
     runs: { "110 ms": [1, 1760], "1 s": [1, 16000] },
   },
-  { id: "oww-embedding", group: "wakeword", input: "input_1", shape: [1, 76, 32, 1], options: {}, runs: { "batch 1": [1, 76, 32, 1] } },
+  {
+    id: "oww-embedding",
+    group: "wakeword",
+    input: "input_1",
+    shape: [1, 76, 32, 1],
+    options: {},
+    runs: { "batch 1": [1, 76, 32, 1] },
+  },
 ];
 
 /** @returns the report that `--json` prints; `ratio` above 1 means that ours is faster */
@@ -56,7 +70,13 @@ export async function run({ threads, only = "", rounds }) {
         console.error(`${id} is left out: its npm package cannot be fetched`);
         continue;
       }
-      const { engines } = await build({ model: path, targets: ["cpu"], shapes: { [input]: shape }, out: join(folder, `${id}.engine`), ...options });
+      const { engines } = await build({
+        model: path,
+        targets: ["cpu"],
+        shapes: { [input]: shape },
+        out: join(folder, `${id}.engine`),
+        ...options,
+      });
       const { path: engine, target } = engines[0];
       const { kernels } = inspectEngine(engine).explain();
       const session = await loadEngine(engine, { threads });
@@ -66,11 +86,28 @@ export async function run({ threads, only = "", rounds }) {
         const ourInput = { [input]: tensor("float32", sizes, values) };
         const peerInput = { [input]: new ort.Tensor("float32", values, sizes) };
         requireEqual(`${id} ${name}`, await session.run(ourInput), await peer.run(peerInput));
-        const [ours, theirs] = await interleaved(rounds, () => session.run(ourInput), () => peer.run(peerInput));
-        const scope = Object.fromEntries(shape.flatMap((dim, axis) => (typeof dim === "string" ? [[dim, sizes[axis]]] : [])));
+        const [ours, theirs] = await interleaved(
+          rounds,
+          () => session.run(ourInput),
+          () => peer.run(peerInput),
+        );
+        const scope = Object.fromEntries(
+          shape.flatMap((dim, axis) => (typeof dim === "string" ? [[dim, sizes[axis]]] : [])),
+        );
         const flops = kernels.reduce((sum, kernel) => sum + Number(evaluate(kernel.flops, scope)), 0);
         const share = round(flops / (ours / 1000) / (probes.fmaGFlops * 1e9));
-        rows.push({ model: `${id} ${name}`, group, target, threads, ours: round(ours), peer: round(theirs), peerName, ratio: round(theirs / ours), unit: "ms", share });
+        rows.push({
+          model: `${id} ${name}`,
+          group,
+          target,
+          threads,
+          ours: round(ours),
+          peer: round(theirs),
+          peerName,
+          ratio: round(theirs / ours),
+          unit: "ms",
+          share,
+        });
       }
       await session.close();
       await peer.release();
@@ -79,12 +116,18 @@ export async function run({ threads, only = "", rounds }) {
     rmSync(folder, { recursive: true, force: true });
   }
   const groups = [...new Set(rows.map(({ group }) => group))];
-  const geomean = Object.fromEntries(groups.map((group) => [group, round(geometricMean(rows.filter((row) => row.group === group).map(({ ratio }) => ratio)))]));
+  const geomean = Object.fromEntries(
+    groups.map((group) => [
+      group,
+      round(geometricMean(rows.filter((row) => row.group === group).map(({ ratio }) => ratio))),
+    ]),
+  );
   return { schemaVersion: 1, set: "onnx", machine: machine(), probes, rows, geomean };
 }
 
 export function table({ machine: { cpu, cores }, probes, rows, geomean }) {
-  const line = (cells) => cells.map((cell, k) => (k === 0 ? String(cell).padEnd(28) : String(cell).padStart(10))).join("");
+  const line = (cells) =>
+    cells.map((cell, k) => (k === 0 ? String(cell).padEnd(28) : String(cell).padStart(10))).join("");
   return [
     `${cpu}, ${cores} cores; reads ${probes.readGBs} GB/s, multiply-adds ${probes.fmaGFlops} GFLOP/s`,
     "",
@@ -129,7 +172,8 @@ function requireEqual(what, ours, theirs) {
       largest = Math.max(largest, Math.abs(data[i]));
       error = Math.max(error, Math.abs(data[i] - found[i]));
     }
-    if (!(error <= 2e-3 * largest)) throw new Error(`${what}: output ${name} differs from ${peerName} by ${error}, with values up to ${largest}`);
+    if (!(error <= 2e-3 * largest))
+      throw new Error(`${what}: output ${name} differs from ${peerName} by ${error}, with values up to ${largest}`);
   }
 }
 

@@ -15,7 +15,9 @@ const { values, positionals } = parseArgs({
 });
 const [set] = positionals;
 if (values.help || set === undefined || !sets.includes(set)) {
-  console.error(`usage: npm run bench -- SET [--json] [--threads N] [--only TEXT] [--rounds N]\nsets: ${sets.join(", ")}`);
+  console.error(
+    `usage: npm run bench -- SET [--json] [--threads N] [--only TEXT] [--rounds N]\nsets: ${sets.join(", ")}`,
+  );
   process.exitCode = values.help ? 0 : 2;
 } else {
   if (!existsSync(new URL("peers/node_modules/onnxruntime-node", import.meta.url))) {

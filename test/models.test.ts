@@ -23,11 +23,18 @@ const models: Record<string, Partial<BuildOptions>> = {
   "mnist-cntk": {},
 };
 /** Steps whose multiply-adds take the interpreter more than a few seconds. */
-const tooLargeForInterpreter = new Set(["mlsd-320x320-tiny 0", "ppocr-v4-det 1", "ppocr-v4-rec 1", "oww-melspectrogram 1", "oww-embedding 1"]);
+const tooLargeForInterpreter = new Set([
+  "mlsd-320x320-tiny 0",
+  "ppocr-v4-det 1",
+  "ppocr-v4-rec 1",
+  "oww-melspectrogram 1",
+  "oww-embedding 1",
+]);
 
 type Step = RecordedModel["steps"][number];
 const read = (file: string): Tensor => readNpy(readFileSync(recordedFile(file)), file);
-const inputsOf = (step: Step) => Object.fromEntries(Object.entries(step.inputs).map(([name, { file }]) => [name, read(file as string)]));
+const inputsOf = (step: Step) =>
+  Object.fromEntries(Object.entries(step.inputs).map(([name, { file }]) => [name, read(file as string)]));
 
 function expectRecorded(step: Step, outputs: Record<string, Tensor>): void {
   for (const [name, { file, optVsUnoptMaxDiff }] of Object.entries(step.outputs)) {
@@ -47,12 +54,19 @@ for (const [id, options] of Object.entries(models)) {
     const { steps } = recordedModel(id);
 
     steps.forEach((step, k) => {
-      it.skipIf(tooLargeForInterpreter.has(`${id} ${k}`))(`gives the recorded outputs on the interpreter, step ${k}`, { timeout: 60_000 }, () => {
-        const { graph } = importOnnx(model);
-        const inputs = inputsOf(step);
-        const values = evaluate(graph, graph.inputs.map(({ name }) => inputs[name] as Tensor));
-        expectRecorded(step, Object.fromEntries(graph.outputs.map(({ name }, i) => [name, values[i] as Tensor])));
-      });
+      it.skipIf(tooLargeForInterpreter.has(`${id} ${k}`))(
+        `gives the recorded outputs on the interpreter, step ${k}`,
+        { timeout: 60_000 },
+        () => {
+          const { graph } = importOnnx(model);
+          const inputs = inputsOf(step);
+          const values = evaluate(
+            graph,
+            graph.inputs.map(({ name }) => inputs[name] as Tensor),
+          );
+          expectRecorded(step, Object.fromEntries(graph.outputs.map(({ name }, i) => [name, values[i] as Tensor])));
+        },
+      );
     });
 
     describe("compiled for the CPU", () => {

@@ -47,10 +47,21 @@ else {
   else
     for (const [target, byCase] of outcomes) {
       const { pass, total, fail, unsupported, error } = summarize(byCase.values());
-      console.log([...problems(cases, target, byCase), `${target}: ${pass} of ${total} pass, ${fail} fail, ${unsupported} unsupported, ${error} error`].join("\n"));
+      console.log(
+        [
+          ...problems(cases, target, byCase),
+          `${target}: ${pass} of ${total} pass, ${fail} fail, ${unsupported} unsupported, ${error} error`,
+        ].join("\n"),
+      );
     }
   if (values.write) {
-    const passing = [...outcomes].map(([target, byCase]) => [target, [...byCase].filter(([, { status }]) => status === "pass").map(([name]) => name).sort()]);
+    const passing = [...outcomes].map(([target, byCase]) => [
+      target,
+      [...byCase]
+        .filter(([, { status }]) => status === "pass")
+        .map(([name]) => name)
+        .sort(),
+    ]);
     writeFileSync(expectedFile, `${JSON.stringify(Object.fromEntries(passing), undefined, 1)}\n`);
     writeFileSync(new URL("docs/conformance.md", repositoryRoot), markdown(cases, outcomes));
   }

@@ -14,16 +14,28 @@ describe("compareValue", () => {
   });
 
   it("takes NaN for equal to NaN only, and infinities by sign", () => {
-    expect(compareValue(floats([Number.NaN, Number.POSITIVE_INFINITY]), floats([Number.NaN, Number.POSITIVE_INFINITY]), tolerance)).toBeUndefined();
+    expect(
+      compareValue(
+        floats([Number.NaN, Number.POSITIVE_INFINITY]),
+        floats([Number.NaN, Number.POSITIVE_INFINITY]),
+        tolerance,
+      ),
+    ).toBeUndefined();
     expect(compareValue(floats([Number.NaN]), floats([0]), tolerance)).toBeDefined();
     expect(compareValue(floats([0]), floats([Number.NaN]), tolerance)).toBeDefined();
-    expect(compareValue(floats([Number.NEGATIVE_INFINITY]), floats([Number.POSITIVE_INFINITY]), tolerance)).toBeDefined();
+    expect(
+      compareValue(floats([Number.NEGATIVE_INFINITY]), floats([Number.POSITIVE_INFINITY]), tolerance),
+    ).toBeDefined();
     expect(compareValue(floats([1e30]), floats([Number.POSITIVE_INFINITY]), tolerance)).toBeDefined();
   });
 
   it("demands equal shapes and element types", () => {
-    expect(compareValue(floats([1, 2], [1, 2]), floats([1, 2]), tolerance)?.reason).toBe("float32[1, 2] instead of float32[2]");
-    expect(compareValue(tensor("int32", [1], [1]), floats([1]), tolerance)?.reason).toBe("int32[1] instead of float32[1]");
+    expect(compareValue(floats([1, 2], [1, 2]), floats([1, 2]), tolerance)?.reason).toBe(
+      "float32[1, 2] instead of float32[2]",
+    );
+    expect(compareValue(tensor("int32", [1], [1]), floats([1]), tolerance)?.reason).toBe(
+      "int32[1] instead of float32[1]",
+    );
   });
 
   it("gives bfloat16 its own precision", () => {
@@ -32,9 +44,15 @@ describe("compareValue", () => {
   });
 
   it("compares strings, sequences and empty optionals", () => {
-    expect(compareValue(tensor("string", [2], ["a", "b"]), tensor("string", [2], ["a", "c"]), tolerance)?.reason).toContain("element 1");
-    expect(compareValue([floats([1]), floats([2])], [floats([1]), floats([3])], tolerance)?.reason).toMatch(/^element 1: /);
-    expect(compareValue([floats([1])], [floats([1]), floats([3])], tolerance)?.reason).toBe("a sequence of 1 instead of a sequence of 2");
+    expect(
+      compareValue(tensor("string", [2], ["a", "b"]), tensor("string", [2], ["a", "c"]), tolerance)?.reason,
+    ).toContain("element 1");
+    expect(compareValue([floats([1]), floats([2])], [floats([1]), floats([3])], tolerance)?.reason).toMatch(
+      /^element 1: /,
+    );
+    expect(compareValue([floats([1])], [floats([1]), floats([3])], tolerance)?.reason).toBe(
+      "a sequence of 1 instead of a sequence of 2",
+    );
     expect(compareValue(null, null, tolerance)).toBeUndefined();
     expect(compareValue(floats([1]), null, tolerance)).toBeDefined();
   });

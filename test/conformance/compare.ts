@@ -22,19 +22,23 @@ const bfloat16Tolerance = 2 ** -6;
 
 /** The first output that disagrees with the recorded one, or undefined. */
 export function compareOutputs(entry: Case, data: DataSet, outputs: readonly RuntimeValue[]): Mismatch | undefined {
-  if (outputs.length !== data.outputs.length) return { reason: `${outputs.length} outputs instead of ${data.outputs.length}` };
+  if (outputs.length !== data.outputs.length)
+    return { reason: `${outputs.length} outputs instead of ${data.outputs.length}` };
   const compare = entry.flags.includes("nondeterministic") ? compareRandom(entry, data) : compareValue;
   for (const [k, reference] of data.outputs.entries()) {
     const mismatch = compare(outputs[k] as RuntimeValue, reference, entry, k);
-    if (mismatch) return { ...mismatch, reason: outputs.length > 1 ? `output ${k}: ${mismatch.reason}` : mismatch.reason };
+    if (mismatch)
+      return { ...mismatch, reason: outputs.length > 1 ? `output ${k}: ${mismatch.reason}` : mismatch.reason };
   }
   return undefined;
 }
 
 export function compareValue(out: RuntimeValue, reference: RuntimeValue, tolerance: Tolerance): Mismatch | undefined {
-  if (reference === null || out === null) return out === reference ? undefined : { reason: `${describe(out)} instead of ${describe(reference)}` };
+  if (reference === null || out === null)
+    return out === reference ? undefined : { reason: `${describe(out)} instead of ${describe(reference)}` };
   if (isSequence(reference)) {
-    if (!isSequence(out) || out.length !== reference.length) return { reason: `${describe(out)} instead of ${describe(reference)}` };
+    if (!isSequence(out) || out.length !== reference.length)
+      return { reason: `${describe(out)} instead of ${describe(reference)}` };
     for (const [k, item] of reference.entries()) {
       const mismatch = compareValue(out[k] as RuntimeValue, item, tolerance);
       if (mismatch) return { ...mismatch, reason: `element ${k}: ${mismatch.reason}` };
@@ -46,14 +50,21 @@ export function compareValue(out: RuntimeValue, reference: RuntimeValue, toleran
 }
 
 function compareTypes(out: Tensor, reference: Tensor): Mismatch | undefined {
-  const same = out.dtype === reference.dtype && out.shape.length === reference.shape.length && out.shape.every((size, k) => size === reference.shape[k]);
+  const same =
+    out.dtype === reference.dtype &&
+    out.shape.length === reference.shape.length &&
+    out.shape.every((size, k) => size === reference.shape[k]);
   return same ? undefined : { reason: `${describe(out)} instead of ${describe(reference)}` };
 }
 
 function compareElements(out: Tensor, reference: Tensor, { rtol, atol }: Tolerance): Mismatch | undefined {
   if (reference.dtype === "string") {
     const wrong = (reference.data as string[]).findIndex((text, k) => text !== out.data[k]);
-    return wrong < 0 ? undefined : { reason: `${JSON.stringify(out.data[wrong])} instead of ${JSON.stringify(reference.data[wrong])} at element ${wrong}` };
+    return wrong < 0
+      ? undefined
+      : {
+          reason: `${JSON.stringify(out.data[wrong])} instead of ${JSON.stringify(reference.data[wrong])} at element ${wrong}`,
+        };
   }
   const relative = reference.dtype === "bfloat16" ? Math.max(rtol, bfloat16Tolerance) : rtol;
   const a = toNumbers(out);
@@ -67,7 +78,8 @@ function compareElements(out: Tensor, reference: Tensor, { rtol, atol }: Toleran
     const y = b[k] as number;
     if (x === y || (Number.isNaN(x) && Number.isNaN(y))) continue;
     const error = Math.abs(x - y);
-    if (error <= atol + relative * Math.abs(y)) continue;
+    // An infinite reference would allow anything: infinities must be equal, as in numpy.
+    if (Number.isFinite(y) && error <= atol + relative * Math.abs(y)) continue;
     wrong++;
     if (worst < 0 || error > maxError || Number.isNaN(error)) {
       worst = k;
@@ -75,24 +87,32 @@ function compareElements(out: Tensor, reference: Tensor, { rtol, atol }: Toleran
     }
   }
   if (wrong === 0) return undefined;
-  return { reason: `${wrong} of ${b.length} elements differ, worst ${format(a[worst])} instead of ${format(b[worst])} at element ${worst}`, maxError };
+  return {
+    reason: `${wrong} of ${b.length} elements differ, worst ${format(a[worst])} instead of ${format(b[worst])} at element ${worst}`,
+    maxError,
+  };
 }
 
 /**
  * Random outputs: Bernoulli gives zeros and ones; Dropout in training mode gives, for each element, 0 or x / (1 - ratio), and a mask that
  * says which. The elements themselves depend on the generator, which ONNX leaves open.
  */
-function compareRandom(entry: Case, data: DataSet): (out: RuntimeValue, reference: RuntimeValue, tolerance: Tolerance, k: number) => Mismatch | undefined {
+function compareRandom(
+  entry: Case,
+  data: DataSet,
+): (out: RuntimeValue, reference: RuntimeValue, tolerance: Tolerance, k: number) => Mismatch | undefined {
   const binary = (values: Float64Array) => values.every((value) => value === 0 || value === 1);
   return (out, reference, { rtol, atol }, k) => {
     const types = compareTypes(out as Tensor, reference as Tensor);
     if (types) return types;
     const values = toNumbers(out as Tensor);
-    if (entry.name.startsWith("test_bernoulli") || k === 1) return binary(values) ? undefined : { reason: "elements other than 0 and 1" };
+    if (entry.name.startsWith("test_bernoulli") || k === 1)
+      return binary(values) ? undefined : { reason: "elements other than 0 and 1" };
     const [x, ratio] = data.inputs as [Tensor, Tensor];
     const scale = 1 / (1 - (toNumbers(ratio)[0] as number));
     const source = toNumbers(x);
-    const kept = (value: number, i: number) => Math.abs(value - (source[i] as number) * scale) <= atol + rtol * Math.abs(value);
+    const kept = (value: number, i: number) =>
+      Math.abs(value - (source[i] as number) * scale) <= atol + rtol * Math.abs(value);
     const allowed = values.every((value, i) => kept(value, i) || (value === 0 && scale !== 1));
     return allowed ? undefined : { reason: "elements that are neither 0 nor x / (1 - ratio)" };
   };
@@ -106,4 +126,5 @@ function describe(value: RuntimeValue | undefined): string {
   return isSequence(value) ? `a sequence of ${value.length}` : `${value.dtype}[${value.shape.join(", ")}]`;
 }
 
-const format = (value: number | undefined) => String(value === undefined || Number.isInteger(value) ? value : Number(value.toPrecision(7)));
+const format = (value: number | undefined) =>
+  String(value === undefined || Number.isInteger(value) ? value : Number(value.toPrecision(7)));

@@ -13,7 +13,10 @@ describe("the ONNX backend suite", () => {
     for (const entry of suite.cases.values()) {
       expect(suite.model(entry).length, entry.name).toBeGreaterThan(0);
       const data = suite.dataSet(entry, 0);
-      expect([data.inputs.length, data.outputs.length], entry.name).toEqual([entry.inputs.length, entry.outputs.length]);
+      expect([data.inputs.length, data.outputs.length], entry.name).toEqual([
+        entry.inputs.length,
+        entry.outputs.length,
+      ]);
     }
   });
 

@@ -21,7 +21,12 @@ interface Program {
   readonly graph: Graph;
 }
 
-export async function runOnCpu(suite: Suite, cases: readonly Case[], reporter: Reporter, targetName: string): Promise<void> {
+export async function runOnCpu(
+  suite: Suite,
+  cases: readonly Case[],
+  reporter: Reporter,
+  targetName: string,
+): Promise<void> {
   const { begin, result } = reporter;
   const target = targetOf(targetName);
   const programs: Program[] = [];
@@ -38,7 +43,15 @@ export async function runOnCpu(suite: Suite, cases: readonly Case[], reporter: R
     for (const program of batch.spec.programs) {
       const entry = suite.case(program.name);
       begin([entry.name], secondsPerCase);
-      result(entry.name, await runCase(suite, entry, engine, program.steps.some(({ host }) => host !== undefined)));
+      result(
+        entry.name,
+        await runCase(
+          suite,
+          entry,
+          engine,
+          program.steps.some(({ host }) => host !== undefined),
+        ),
+      );
     }
     engine.close();
   }
@@ -62,9 +75,16 @@ async function lower(suite: Suite, entry: Case, target: Target): Promise<Program
 }
 
 /** Engines that hold the programs: one, unless some do not compile, which halves of the list find out. */
-async function* compile(programs: readonly Program[], target: Target, { begin, result }: Reporter): AsyncGenerator<{ spec: EngineSpec }> {
+async function* compile(
+  programs: readonly Program[],
+  target: Target,
+  { begin, result }: Reporter,
+): AsyncGenerator<{ spec: EngineSpec }> {
   if (programs.length === 0) return;
-  begin(programs.map(({ name }) => name), secondsPerCompilation);
+  begin(
+    programs.map(({ name }) => name),
+    secondsPerCompilation,
+  );
   let spec: EngineSpec;
   try {
     const generated = await generate(programs, target);

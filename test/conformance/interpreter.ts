@@ -7,7 +7,11 @@ import type { Reporter } from "./worker.js";
 
 const secondsPerCase = 10;
 
-export async function runOnInterpreter(suite: Suite, cases: readonly Case[], { begin, result }: Reporter): Promise<void> {
+export async function runOnInterpreter(
+  suite: Suite,
+  cases: readonly Case[],
+  { begin, result }: Reporter,
+): Promise<void> {
   for (const entry of cases) {
     begin([entry.name], secondsPerCase);
     result(entry.name, runCase(suite, entry));

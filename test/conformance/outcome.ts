@@ -13,11 +13,22 @@ export interface Outcome {
 
 /** An exception as an outcome: exit code 3 is an honest "unsupported", anything else is an error of ours. */
 export function outcomeOf(error: unknown): Outcome {
-  if (!(error instanceof NimforgeError)) return { status: "error", reason: firstLine(error instanceof Error ? `${error.name}: ${error.message}` : String(error)) };
+  if (!(error instanceof NimforgeError))
+    return {
+      status: "error",
+      reason: firstLine(error instanceof Error ? `${error.name}: ${error.message}` : String(error)),
+    };
   const op = error.op && `${error.domain ? `${error.domain}:` : ""}${error.op}`;
-  const detail = error.expected === undefined ? "" : ` (expected ${error.expected}${error.found === undefined ? "" : `, found ${error.found}`})`;
+  const detail =
+    error.expected === undefined
+      ? ""
+      : ` (expected ${error.expected}${error.found === undefined ? "" : `, found ${error.found}`})`;
   const unsupported = error.exitCode === exitCodes.unsupported;
-  return { status: unsupported ? "unsupported" : "error", op, reason: firstLine(unsupported ? error.message : `${error.kind}: ${error.message}${detail}`) };
+  return {
+    status: unsupported ? "unsupported" : "error",
+    op,
+    reason: firstLine(unsupported ? error.message : `${error.kind}: ${error.message}${detail}`),
+  };
 }
 
 /** The first line, and of a compiler's output its first error. */

@@ -34,10 +34,18 @@ export async function runPool(jobs: readonly Job[], { jobs: width = 2, onResult 
 }
 
 const start = () =>
-  fork(new URL("test/conformance/dist/worker.js", repositoryRoot), { serialization: "advanced", stdio: ["ignore", "ignore", "pipe", "ipc"], execArgv: ["--stack-size=2000"] });
+  fork(new URL("test/conformance/dist/worker.js", repositoryRoot), {
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "pipe", "ipc"],
+    execArgv: ["--stack-size=2000"],
+  });
 
 /** Resolves when the job is done, or, when the child was lost, to the jobs that remain. */
-function runJob(child: ChildProcess, { target, cases }: Job, onResult: PoolOptions["onResult"]): Promise<Job[] | undefined> {
+function runJob(
+  child: ChildProcess,
+  { target, cases }: Job,
+  onResult: PoolOptions["onResult"],
+): Promise<Job[] | undefined> {
   const left = new Set(cases);
   let atStake: readonly string[] = cases;
   let fate: string | undefined;
@@ -68,7 +76,8 @@ function runJob(child: ChildProcess, { target, cases }: Job, onResult: PoolOptio
       } else settle();
     };
     const lost = (code: number | null, signal: string | null) => {
-      const reason = fate ?? `the process ended with ${signal ?? `exit code ${code}`}${stderr ? `: ${lastLine(stderr)}` : ""}`;
+      const reason =
+        fate ?? `the process ended with ${signal ?? `exit code ${code}`}${stderr ? `: ${lastLine(stderr)}` : ""}`;
       const suspects = atStake.filter((name) => left.has(name));
       if (suspects.length <= 1) {
         for (const name of suspects) {
@@ -80,7 +89,11 @@ function runJob(child: ChildProcess, { target, cases }: Job, onResult: PoolOptio
         // Several cases were compiled together: halves of them find the one.
         const middle = Math.ceil(suspects.length / 2);
         const others = [...left].filter((name) => !suspects.includes(name));
-        settle([suspects.slice(0, middle), suspects.slice(middle), others].filter((names) => names.length > 0).map((names) => ({ target, cases: names })));
+        settle(
+          [suspects.slice(0, middle), suspects.slice(middle), others]
+            .filter((names) => names.length > 0)
+            .map((names) => ({ target, cases: names })),
+        );
       }
     };
     child.on("message", receive).on("exit", lost);

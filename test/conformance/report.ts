@@ -28,10 +28,14 @@ export function markdown(cases: readonly Case[], outcomes: Outcomes): string {
     "",
     `| kind / group | cases | ${targets.join(" | ")} | onnxruntime 1.30 |`,
     `|---|---|${targets.map(() => "---|").join("")}---|`,
-    ...[...groupBy(cases, rowOf)].sort(([a], [b]) => (a < b ? -1 : 1)).map(([row, members]) => {
-      const passed = targets.map((target) => members.filter(({ name }) => outcomes.get(target)?.get(name)?.status === "pass").length);
-      return `| ${row} | ${members.length} | ${passed.join(" | ")} | ${members.filter(({ ort }) => ort.result === "pass").length} |`;
-    }),
+    ...[...groupBy(cases, rowOf)]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([row, members]) => {
+        const passed = targets.map(
+          (target) => members.filter(({ name }) => outcomes.get(target)?.get(name)?.status === "pass").length,
+        );
+        return `| ${row} | ${members.length} | ${passed.join(" | ")} | ${members.filter(({ ort }) => ort.result === "pass").length} |`;
+      }),
     "",
   ];
   for (const target of targets) lines.push(...problems(cases, target, outcomes.get(target)!));
@@ -48,7 +52,13 @@ export function problems(cases: readonly Case[], target: string, byCase: Readonl
     lines.push(`### ${status} (${entries.length})`, "");
     const groups = [...groupBy(entries, ([name, outcome]) => reasonOf(outcome, byName.get(name)))];
     groups.sort(([a, x], [b, y]) => y.length - x.length || (a < b ? -1 : 1));
-    for (const [reason, members] of groups) lines.push(`- ${reason} (${members.length}): ${members.map(([name]) => name.replace(/^test_/, "")).sort().join(", ")}`);
+    for (const [reason, members] of groups)
+      lines.push(
+        `- ${reason} (${members.length}): ${members
+          .map(([name]) => name.replace(/^test_/, ""))
+          .sort()
+          .join(", ")}`,
+      );
     lines.push("");
   }
   return lines;
@@ -56,13 +66,17 @@ export function problems(cases: readonly Case[], target: string, byCase: Readonl
 
 /** What a group of cases has in common: of a mismatch the operator, of a missing operator its name, of anything else the message. */
 function reasonOf({ status, op, reason = "" }: Outcome, entry: Case | undefined): string {
-  const blamed = op ?? Object.keys(entry?.ops ?? {}).slice(0, 4).join("+");
+  const blamed =
+    op ??
+    Object.keys(entry?.ops ?? {})
+      .slice(0, 4)
+      .join("+");
   if (/^operators? not supported/.test(reason)) return `**${blamed}** operator not supported`;
   if (status === "fail" && reason.includes("elements differ")) return `**${blamed}** values differ`;
-  return `**${blamed}** ${escape(reason.replaceAll(/"[^"]*"/g, '"…"').replaceAll(/\b\d+(\.\d+)?\b/g, "N"))}`;
+  return `**${blamed}** ${escapeCell(reason.replaceAll(/"[^"]*"/g, '"…"').replaceAll(/\b\d+(\.\d+)?\b/g, "N"))}`;
 }
 
-const escape = (text: string) => text.replaceAll("|", "\\|").replaceAll("<", "&lt;");
+const escapeCell = (text: string) => text.replaceAll("|", "\\|").replaceAll("<", "&lt;");
 const rowOf = (entry: Case) => `${entry.kind}${entry.flags.includes("expanded") ? ", expanded" : ""} / ${entry.group}`;
 const count = (cases: readonly Case[], result: string) => cases.filter(({ ort }) => ort.result === result).length;
 const percent = (part: number, whole: number) => ((100 * part) / whole).toFixed(1);

@@ -78,7 +78,10 @@ export const expectedFile = new URL("test/conformance/expected.json", repository
 export const readExpected = (): Expected => JSON.parse(readFileSync(expectedFile, "utf8")) as Expected;
 
 /** Cases that are committed as passing and did not pass in this run. */
-export function regressions(outcomes: Outcomes, expected: Expected): { target: string; case: string; reason: string }[] {
+export function regressions(
+  outcomes: Outcomes,
+  expected: Expected,
+): { target: string; case: string; reason: string }[] {
   return [...outcomes].flatMap(([target, byCase]) => {
     const passing = new Set(expected[target]);
     return [...byCase]

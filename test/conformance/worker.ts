@@ -42,7 +42,12 @@ async function run({ target, cases }: Job): Promise<void> {
   };
   try {
     const opened = suite;
-    await runnerOf(target)(opened, cases.map((name) => opened.case(name)), reporter, target);
+    await runnerOf(target)(
+      opened,
+      cases.map((name) => opened.case(name)),
+      reporter,
+      target,
+    );
   } catch (error) {
     for (const name of left) send({ kind: "result", name, outcome: outcomeOf(error) });
   }

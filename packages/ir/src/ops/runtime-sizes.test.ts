@@ -13,7 +13,12 @@ const int = (value: number): Tensor => tensor("int64", [], [BigInt(value)]);
 function atRunTime(name: string, inputs: readonly Tensor[], attributes: Attributes = {}) {
   const node = applied(name, inputs, [], attributes);
   const { op } = node.outputs[0]!.node;
-  return { op: `${op.domain}:${op.name}`, shape: formatShape(node.outputs[0]!.shape), dtype: node.outputs[0]!.dtype, value: node.run()[0] as Tensor };
+  return {
+    op: `${op.domain}:${op.name}`,
+    shape: formatShape(node.outputs[0]!.shape),
+    dtype: node.outputs[0]!.dtype,
+    value: node.run()[0] as Tensor,
+  };
 }
 
 test("a Reshape to a run-time shape has new sizes and the op's own values", () => {
@@ -35,7 +40,10 @@ test("ConstantOfShape of a run-time shape takes the value's type", () => {
 });
 
 test("Split by run-time sizes gives each part", () => {
-  expect(applied("nim:SplitOfData", [x, ints(1, 2)], [], { axis: 1 }, 2).run()).toMatchObject([{ shape: [2, 1] }, { shape: [2, 2], data: Float32Array.of(1, 2, 4, 5) }]);
+  expect(applied("nim:SplitOfData", [x, ints(1, 2)], [], { axis: 1 }, 2).run()).toMatchObject([
+    { shape: [2, 1] },
+    { shape: [2, 2], data: Float32Array.of(1, 2, 4, 5) },
+  ]);
 });
 
 describe("reductions along run-time axes", () => {
@@ -50,18 +58,30 @@ describe("reductions along run-time axes", () => {
   });
 
   test("named by an empty vector are all or none", () => {
-    expect(atRunTime("ReduceMean", [x, ints()])).toMatchObject({ shape: "[1, 1]", value: { shape: [1, 1], data: Float32Array.of(2.5) } });
+    expect(atRunTime("ReduceMean", [x, ints()])).toMatchObject({
+      shape: "[1, 1]",
+      value: { shape: [1, 1], data: Float32Array.of(2.5) },
+    });
     expect(atRunTime("ReduceMean", [x, ints()], { keepdims: 0 })).toMatchObject({ shape: "[]", value: { shape: [] } });
-    expect(atRunTime("ReduceMean", [x, ints()], { noop_with_empty_axes: 1 })).toMatchObject({ shape: "[2, 3]", value: x });
+    expect(atRunTime("ReduceMean", [x, ints()], { noop_with_empty_axes: 1 })).toMatchObject({
+      shape: "[2, 3]",
+      value: x,
+    });
   });
 
   test("have a known shape where every axis is named", () => {
-    expect(atRunTime("ReduceProd", [x, ints(1, 0)], { keepdims: 0 })).toMatchObject({ shape: "[]", value: { data: Float32Array.of(0) } });
+    expect(atRunTime("ReduceProd", [x, ints(1, 0)], { keepdims: 0 })).toMatchObject({
+      shape: "[]",
+      value: { data: Float32Array.of(0) },
+    });
   });
 });
 
 test("a running sum along a run-time axis has its input's shape", () => {
-  expect(atRunTime("CumSum", [x, int(-1)])).toMatchObject({ shape: "[2, 3]", value: { data: Float32Array.of(0, 1, 3, 3, 7, 12) } });
+  expect(atRunTime("CumSum", [x, int(-1)])).toMatchObject({
+    shape: "[2, 3]",
+    value: { data: Float32Array.of(0, 1, 3, 3, 7, 12) },
+  });
 });
 
 test("Squeeze of as many axes as can have size 1 has a known shape", () => {
@@ -70,6 +90,12 @@ test("Squeeze of as many axes as can have size 1 has a known shape", () => {
   const one = atRunTime("Squeeze", [row, ints(-2)]);
   expect(one.shape).toMatch(/^\[squeeze\.\d+(, squeeze\.\d+){2}\]$/);
   expect(one.value.shape).toEqual([1, 2, 3]);
+});
+
+test("Expand to a run-time shape keeps the sizes that cannot broadcast", () => {
+  const column = atRunTime("Expand", [{ ...x, shape: [1, 6] }, ints(2, 3, 1)]);
+  expect(column.shape).toMatch(/^\[expand\.\d+, expand\.\d+, 6\]$/);
+  expect(column.value.shape).toEqual([2, 3, 6]);
 });
 
 test("Unsqueeze at run-time axes adds an axis for each", () => {
@@ -90,7 +116,8 @@ test("a DFT along a run-time axis keeps its sizes unless it is one-sided", () =>
   expect(formatShape(twoSided.outputs[0]!.shape)).toBe("[1, 2, 3, 2]");
   const spectrum = twoSided.run()[0] as Tensor;
   expect(spectrum.shape).toEqual([1, 2, 3, 2]);
-  for (const [k, expected] of [3, 0, 5, 0, 7, 0, -3, 0, -3, 0, -3, 0].entries()) expect(spectrum.data[k]).toBeCloseTo(expected, 6);
+  for (const [k, expected] of [3, 0, 5, 0, 7, 0, -3, 0, -3, 0, -3, 0].entries())
+    expect(spectrum.data[k]).toBeCloseTo(expected, 6);
 });
 
 test("an STFT of run-time steps knows its bins from the window", () => {
@@ -110,7 +137,10 @@ test("Col2Im of run-time blocks adds each column to its image", () => {
 
 test("MaxUnpool to a run-time shape keeps batch and channels", () => {
   const pooled = tensor("float32", [1, 1, 1, 1], [7]);
-  const unpooled = atRunTime("MaxUnpool", [pooled, tensor("int64", [1, 1, 1, 1], [3n]), ints(1, 1, 3, 3)], { kernel_shape: [2, 2], strides: [2, 2] });
+  const unpooled = atRunTime("MaxUnpool", [pooled, tensor("int64", [1, 1, 1, 1], [3n]), ints(1, 1, 3, 3)], {
+    kernel_shape: [2, 2],
+    strides: [2, 2],
+  });
   expect(unpooled.shape).toMatch(/^\[1, 1, maxunpool\.\d+, maxunpool\.\d+\]$/);
   expect(unpooled.value).toMatchObject({ shape: [1, 1, 3, 3], data: Float32Array.of(0, 0, 0, 0, 7, 0, 0, 0, 0) });
 });
@@ -132,7 +162,11 @@ describe("a twin whose inputs turn out to be known", () => {
 });
 
 test("every twin takes what its op takes", () => {
-  const table = new Map(Object.values(families).flat().map((op) => [`${op.domain}:${op.name}`, op]));
+  const table = new Map(
+    Object.values(families)
+      .flat()
+      .map((op) => [`${op.domain}:${op.name}`, op]),
+  );
   for (const twin of families["runtimeSizes"]!) {
     const op = table.get(`:${twin.name.replace(/OfData$/, "")}`);
     expect(op, twin.name).toBeDefined();

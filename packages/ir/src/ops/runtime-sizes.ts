@@ -44,30 +44,45 @@ function ofData(name: string, { data = 1, dtype = (context) => context.dtype(0),
     for (const [k, value] of context.inputs.entries()) {
       const known = value && (k < data ? value.type.kind === "tensor" && value.shape.every(isNumber) : value.constant);
       if (value && !known) return undefined;
-      operands.push(value && (k < data ? inner.input(`data${k}`, value.type) : inner.constant(value.constant as Tensor)));
+      operands.push(
+        value && (k < data ? inner.input(`data${k}`, value.type) : inner.constant(value.constant as Tensor)),
+      );
     }
     const types = apply(context, inner, operands).map(({ type }) => type);
     return types.every((type) => type.kind === "tensor" && type.shape.every(isNumber)) ? types : undefined;
   };
 
-  return opaqueOp(twin, { domain: "nim", inputs: op.inputs, attributes: { ...op.attributes } }, {
-    infer: (context) => {
-      const fresh = () => context.context.freshSymbol(name.toLowerCase());
-      return knownTypes(context) ?? sizes(context, fresh).map((own) => tensorType(dtype(context), own));
+  return opaqueOp(
+    twin,
+    { domain: "nim", inputs: op.inputs, attributes: { ...op.attributes } },
+    {
+      infer: (context) => {
+        const fresh = () => context.context.freshSymbol(name.toLowerCase());
+        return knownTypes(context) ?? sizes(context, fresh).map((own) => tensorType(dtype(context), own));
+      },
+      reference: (context, inputs) => {
+        const inner = new Context(without(twin, context.context.lookup));
+        const operands = inputs.map((input, k) => {
+          const value = input as Tensor | undefined;
+          return (
+            value && (k < data ? inner.input(`data${k}`, tensorType(value.dtype, value.shape)) : inner.constant(value))
+          );
+        });
+        const results = apply(context, inner, operands);
+        const given = inputs.slice(0, data) as (Tensor | undefined)[];
+        const parameters = operands.slice(0, data).flatMap((value, k) => (value ? [{ name: `data${k}`, value }] : []));
+        const graph = new Graph(
+          inner,
+          parameters,
+          results.map((value, k) => ({ name: String(k), value })),
+        );
+        return context.run(
+          graph,
+          given.filter((value) => value !== undefined),
+        );
+      },
     },
-    reference: (context, inputs) => {
-      const inner = new Context(without(twin, context.context.lookup));
-      const operands = inputs.map((input, k) => {
-        const value = input as Tensor | undefined;
-        return value && (k < data ? inner.input(`data${k}`, tensorType(value.dtype, value.shape)) : inner.constant(value));
-      });
-      const results = apply(context, inner, operands);
-      const given = inputs.slice(0, data) as (Tensor | undefined)[];
-      const parameters = operands.slice(0, data).flatMap((value, k) => (value ? [{ name: `data${k}`, value }] : []));
-      const graph = new Graph(inner, parameters, results.map((value, k) => ({ name: String(k), value })));
-      return context.run(graph, given.filter((value) => value !== undefined));
-    },
-  });
+  );
 }
 
 function missing(name: string): never {
@@ -105,7 +120,15 @@ const attributeAxes: Sizes = (context, fresh) => {
   return changedOn(context, fresh, axes && context.axes(axes, context.rank(0)));
 };
 const unchanged: Sizes = (context) => [context.shape(0)];
-const rankOf = (context: OpContext, input: number, fresh: () => Dim): Dim[] => range(lengthOf(context, input)).map(fresh);
+const rankOf = (context: OpContext, input: number, fresh: () => Dim): Dim[] =>
+  range(lengthOf(context, input)).map(fresh);
+
+/** A known size other than 1 cannot broadcast to another. */
+const expanded: Sizes = (context, fresh) => {
+  const own = context.shape(0);
+  const added = Math.max(0, lengthOf(context, 1) - own.length);
+  return [[...range(added).map(fresh), ...own.map((size) => (isNumber(size) && size !== 1 ? size : fresh()))]];
+};
 
 const reduced: Sizes = (context, fresh) => {
   const shape = context.shape(0);
@@ -113,7 +136,9 @@ const reduced: Sizes = (context, fresh) => {
   const [count] = context.shape(1);
   if (count === 0 && context.int("noop_with_empty_axes")) return [shape];
   if (count === 0 || count === shape.length) return [keepdims ? shape.map(() => 1) : []];
-  return [keepdims ? shape.map((size) => (size === 1 ? 1 : fresh())) : range(shape.length - lengthOf(context, 1)).map(fresh)];
+  return [
+    keepdims ? shape.map((size) => (size === 1 ? 1 : fresh())) : range(shape.length - lengthOf(context, 1)).map(fresh),
+  ];
 };
 
 const squeezed: Sizes = (context, fresh) => {
@@ -144,7 +169,7 @@ const reductions = ["Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "
 
 export const runtimeSizes: readonly Op[] = [
   ofData("Reshape", { sizes: (context, fresh) => [rankOf(context, 1, fresh)] }),
-  ofData("Expand", { sizes: (context, fresh) => [range(Math.max(context.rank(0), lengthOf(context, 1))).map(fresh)] }),
+  ofData("Expand", { sizes: expanded }),
   ofData("Squeeze", { sizes: squeezed }),
   ofData("Unsqueeze", { sizes: (context, fresh) => [range(context.rank(0) + lengthOf(context, 1)).map(fresh)] }),
   ofData("ConstantOfShape", {
@@ -153,11 +178,14 @@ export const runtimeSizes: readonly Op[] = [
     sizes: (context, fresh) => [rankOf(context, 0, fresh)],
   }),
   ofData("Tile", { sizes: everyAxis }),
-  ofData("Pad", { sizes: (context, fresh) => changedOn(context, fresh, context.has(3) ? knownAxes(context, 3) : undefined) }),
+  ofData("Pad", {
+    sizes: (context, fresh) => changedOn(context, fresh, context.has(3) ? knownAxes(context, 3) : undefined),
+  }),
   ofData("CenterCropPad", { sizes: attributeAxes }),
   ofData("Resize", { sizes: attributeAxes }),
   ofData("Slice", {
-    sizes: (context, fresh) => changedOn(context, fresh, context.has(3) ? knownAxes(context, 3) : range(lengthOf(context, 1))),
+    sizes: (context, fresh) =>
+      changedOn(context, fresh, context.has(3) ? knownAxes(context, 3) : range(lengthOf(context, 1))),
   }),
   ofData("Split", {
     sizes: (context, fresh) => {
@@ -181,7 +209,9 @@ export const runtimeSizes: readonly Op[] = [
     sizes: (context, fresh) => {
       const [batch, rows] = context.shape(0) as readonly [Dim, Dim];
       const block = context.dims(2);
-      return [[batch, block ? floordiv(rows, productOf(block)) : fresh(), ...(context.dims(1) ?? rankOf(context, 1, fresh))]];
+      return [
+        [batch, block ? floordiv(rows, productOf(block)) : fresh(), ...(context.dims(1) ?? rankOf(context, 1, fresh))],
+      ];
     },
   }),
   ofData("AffineGrid", {
