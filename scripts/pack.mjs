@@ -1,6 +1,6 @@
 /**
- * Packs what is published into dist/packages: every workspace of packages/, and the native addon as built here as the
- * platform's own package (@nimforge/linux-x64-gnu…). Needs a build (npm run build).
+ * Packs what is published into a folder (dist/packages when none is named): every workspace of packages/, and the native
+ * addon as built here as the platform's own package (@nimforge/linux-x64-gnu…). Needs a build (npm run build).
  */
 import { execFileSync } from "node:child_process";
 import {
@@ -15,21 +15,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const out = join(root, "dist/packages");
+const out = resolve(process.argv[2] ?? join(root, "dist/packages"));
 const read = (path) => JSON.parse(readFileSync(path, "utf8"));
-const pack = (folder) =>
-  execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", out], {
-    cwd: folder,
-    encoding: "utf8",
-  })
-    .trim()
-    .split("\n")
-    .pop();
-
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 
@@ -50,14 +41,14 @@ try {
     cpu: [process.arch],
     ...(libc ? { libc: [libc === "-gnu" ? "glibc" : "musl"] } : {}),
     engines,
-    files: ["nimforge.node"],
+    files: ["nimforge.node", "NOTICE"],
   };
   const platformFolder = join(staging, "platform");
   mkdirSync(platformFolder);
   writeFileSync(join(platformFolder, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   copyFileSync(addon, join(platformFolder, "nimforge.node"));
   for (const name of ["LICENSE", "NOTICE"]) copyFileSync(join(root, name), join(platformFolder, name));
-  console.log(pack(platformFolder));
+  const folders = [platformFolder];
 
   for (const name of readdirSync(join(root, "packages"))) {
     const folder = join(staging, name);
@@ -65,12 +56,17 @@ try {
     const own = read(join(folder, "package.json"));
     // The addon travels as a package of its own; only the device package asks for it.
     if (name === "device") own.optionalDependencies = { ...own.optionalDependencies, [manifest.name]: version };
+    // Maps lead to sources that do not travel.
+    own.files = [...own.files, "!dist/**/*.map", "NOTICE"];
     delete own.scripts;
     delete own.devDependencies;
     writeFileSync(join(folder, "package.json"), `${JSON.stringify(own, null, 2)}\n`);
     for (const file of ["LICENSE", "NOTICE"]) copyFileSync(join(root, file), join(folder, file));
-    console.log(pack(folder));
+    folders.push(folder);
   }
+  execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", out, ...folders], {
+    stdio: "inherit",
+  });
 } finally {
   rmSync(staging, { recursive: true, force: true });
 }

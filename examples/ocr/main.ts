@@ -4,7 +4,7 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { relative } from "node:path";
+import { join, relative } from "node:path";
 import { buildEngine, type Engine, KEY_FILE } from "./src/engines.js";
 import { decodeImage } from "./src/image.js";
 import { type OcrModels, readText } from "./src/ocr.js";
@@ -55,16 +55,19 @@ async function measure(name: ModelName, engine: Engine): Promise<ModelRow> {
   return { ...engine, name, milliseconds, maxRelativeError: maxRelativeError(sample(output, every), reference) };
 }
 
+// Where the command was given, also when npm runs this in the example's folder.
+const START = process.env["INIT_CWD"] ?? ".";
+const ENGINES = join(START, "engines");
 const engines: Partial<Record<ModelName, Engine>> = {};
 try {
-  for (const name of NAMES) engines[name] = await buildEngine(name, "engines", THREADS);
+  for (const name of NAMES) engines[name] = await buildEngine(name, ENGINES, THREADS);
   const { det, cls, rec } = engines as Record<ModelName, Engine>;
   const [pictures, differences] = await readPictures({ det: det.run, cls: cls.run, rec: rec.run });
   console.log(pictureTable(pictures));
   const rows: ModelRow[] = [];
   for (const name of NAMES) rows.push(await measure(name, (engines as Record<ModelName, Engine>)[name]));
   console.log(modelTable(rows));
-  console.log(`Next: npx nim-build --help · npx nim-build inspect ${relative(".", det.path)} --html report.html`);
+  console.log(`Next: npx nim-build --help · npx nim-build inspect ${relative(START, det.path)} --html report.html`);
   if (differences.length > 0) {
     console.error(
       `The text differs from fixtures/ocr/expected.json (${expected.recordedWith}):\n${differences.join("\n")}`,

@@ -1,5 +1,5 @@
 /** Commands on a real engine of a small model. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -169,5 +169,47 @@ describe("verify and inspect", () => {
       kind: "engine",
       targets: [expect.stringMatching(/^cpu-/)],
     });
+  });
+  it("inspect writes a page about an engine or a model", async () => {
+    const page = join(folder, "pages", "report.html");
+    expect(await run("inspect", engine, "--html", page)).toEqual({ exit: 0, json: { schemaVersion: 1, html: page } });
+    const { json } = await run("inspect", engine, "--kernels");
+    const text = readFileSync(page, "utf8");
+    for (const part of [
+      json.kernels[0].name,
+      "<td>[N, 4]</td>",
+      "x = 2×4",
+      "N = 1..8",
+      "Provenance",
+      "prefers-color-scheme",
+    ])
+      expect(text).toContain(part);
+
+    const hostile = await run("inspect", fixture("hostile-names"), "--html", page, "--kernels");
+    expect(hostile).toMatchObject({ exit: 0, json: { html: page, kernels: [{ from: expect.any(Array) }] } });
+    const replaced = readFileSync(page, "utf8");
+    for (const part of ["<h1>hostile-names.onnx</h1>", "*/ int main() { /*, a&quot;b\\u{a}c, ", "\\u{202e}\\u{0}x"])
+      expect(replaced).toContain(part);
+    expect(readdirSync(join(folder, "pages"))).toEqual(["report.html"]);
+  });
+  it("a page that cannot be written leaves nothing behind", async () => {
+    const copy = join(folder, "copy.onnx");
+    const bytes = readFileSync(fixture("add"));
+    writeFileSync(copy, bytes);
+    const taken = join(folder, "taken");
+    mkdirSync(taken);
+    for (const [page, exit, code] of [
+      [copy, 2, "bad-option"],
+      [taken, 2, "bad-option"],
+      ["", 2, "bad-option"],
+      [join(copy, "report.html"), 7, "write-failed"],
+    ] as const)
+      expect(await run("inspect", copy, "--html", page), page).toMatchObject({ exit, json: { error: { code } } });
+    expect(readFileSync(copy)).toEqual(bytes);
+    expect(await run("inspect", join(folder, "none.engine"), "--html", join(taken, "report.html"))).toMatchObject({
+      exit: 2,
+    });
+    expect(readdirSync(taken)).toEqual([]);
+    expect(readdirSync(folder).filter((name) => name.includes("partial"))).toEqual([]);
   });
 });

@@ -4,7 +4,7 @@ import { engineBytes } from "@nimforge/engine";
 import { evaluate, type Graph } from "@nimforge/ir";
 import { optimize } from "@nimforge/passes";
 import { isFloat, type Tensor, toNumbers } from "@nimforge/tensor";
-import { cpuTargets, generate, type KernelReport, type Target } from "./index.js";
+import { cpuTargets, generate, type Target } from "./index.js";
 
 export interface TestProgram {
   readonly name: string;
@@ -17,16 +17,10 @@ export interface TestProgram {
 
 export const runnableTargets: readonly Target[] = cpuTargets.filter((target) => cpuLevels().some((level) => level.name === target.name && level.runs));
 
-/** Compiles the optimized graphs into one image. */
-export async function compilePrograms(programs: readonly TestProgram[], target: Target) {
-  const generated = await generate(programs.map(({ name, graph }) => ({ name, graph: optimize(graph) })), target);
-  const spec = { name: "test", precision: "fp32" as const, assets: [], provenance: "{}", report: "{}", ...generated.spec };
-  return { engine: openEngine(engineBytes(spec)), kernels: generated.kernels as readonly KernelReport[] };
-}
-
 /** What the compiled programs give that the interpreter, on the graphs as they were built, does not. */
 export async function mismatches(programs: readonly TestProgram[], target: Target): Promise<string[]> {
-  const { engine } = await compilePrograms(programs, target);
+  const generated = await generate(programs.map(({ name, graph }) => ({ name, graph: optimize(graph) })), target);
+  const engine = openEngine(engineBytes({ name: "test", precision: "fp32", assets: [], provenance: "{}", report: "{}", ...generated.spec }));
   const found: string[] = [];
   try {
     for (const program of programs) {

@@ -14,6 +14,7 @@ export {
 export { type BuildOptions, type Precision, precisions } from "./options.js";
 export type { BuildProgress } from "./progress.js";
 export { randomTensor } from "./random.js";
-export { listTargets, type TargetInfo, targetAliases } from "./targets.js";
+export { htmlReport, type ReportData } from "./report-html.js";
+export { listTargets, resolveTargets, type TargetInfo, targetAliases } from "./targets.js";
 export { type IntegrityResult, type VerifyOptions, type VerifyResult, verifyEngine, verifyModel } from "./verify.js";
 export { version } from "./version.js";

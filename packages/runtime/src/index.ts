@@ -1,4 +1,5 @@
 export type { MemoryFigures, StepTime } from "@nimforge/device";
+export { type DType, NimforgeError, type Tensor, tensor } from "@nimforge/tensor";
 export {
   type LoadOptions,
   loadEngine,

@@ -1,5 +1,17 @@
 /** nim-build inspect: what is in a model or an engine, and why its kernels are what they are. */
-import { type Explanation, explainModel, inspectEngine, inspectModel, type TensorSummary } from "@nimforge/compiler";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import {
+  type Explanation,
+  explainModel,
+  htmlReport,
+  inspectEngine,
+  inspectModel,
+  type ReportData,
+  resolveTargets,
+  type TensorSummary,
+} from "@nimforge/compiler";
 import { NimforgeError } from "@nimforge/tensor";
 import type { CommandContext, CommandSpec } from "../command.js";
 import { isEngine } from "../files.js";
@@ -11,6 +23,7 @@ interface InspectValues extends ModelOptionValues {
   kernels?: boolean;
   memory?: boolean;
   source?: string;
+  html?: string;
 }
 
 export const inspectCommand: CommandSpec = {
@@ -20,30 +33,52 @@ export const inspectCommand: CommandSpec = {
   examples: [
     "nim-build inspect model.onnx",
     "nim-build inspect model.engine --kernels",
-    "nim-build inspect model.engine --memory --json",
+    "nim-build inspect model.engine --html report.html",
   ],
   options: [
     { flags: "--kernels", description: "every kernel: its source nodes and why it is one", group: "What" },
     { flags: "--memory", description: "arena, lower bound and every buffer", group: "What" },
     { flags: "--source <kernel>", description: "the generated code of one kernel", group: "What" },
+    { flags: "--html <file>", description: "all of it as one page, to be read in a browser", group: "What" },
     ...modelOptions,
   ],
-  async run([file], values: InspectValues, context) {
-    requireModel(file as string);
-    const detailed = values.kernels || values.memory || values.source !== undefined;
-    if (isEngine(file as string)) {
-      const { explain, ...summary } = inspectEngine(file as string);
-      if (detailed) return explainTo(context, explain(), values);
+  async run([path], values: InspectValues, context) {
+    const file = path as string;
+    requireModel(file);
+    if (values.html !== undefined) checkPage(values.html, file);
+    const detailed = values.kernels || values.memory || values.source !== undefined || values.html !== undefined;
+    if (isEngine(file)) {
+      const { explain, ...summary } = inspectEngine(file);
+      if (detailed) {
+        const explanation = explain();
+        writePage(values.html, { ...summary, bytes: sizeOf(file), explanation });
+        return explainTo(context, explanation, values);
+      }
       const figures: [string, string][] = [
         ["targets", summary.targets.join(", ")],
         ["nodes→kernels", `${summary.nodes}→${summary.kernels}`],
       ];
       return context.console.result(summary, describe(summary, figures));
     }
-    const options = buildOptions(file as string, values, context);
-    if (detailed) return explainTo(context, await explainModel(options), values);
+    const options = buildOptions(file, values, context);
+    const explanation = detailed ? await explainModel(options) : undefined;
+    if (explanation && values.html === undefined) return explainTo(context, explanation, values);
     const summary = inspectModel(options);
     for (const warning of summary.warnings) context.console.warn(warning);
+    if (explanation) {
+      const name = basename(file);
+      const [target] = resolveTargets(options.targets ?? ["cpu"]);
+      const precision = options.precision ?? "fp32";
+      writePage(values.html, {
+        ...summary,
+        name,
+        targets: [target!.name],
+        precision,
+        bytes: sizeOf(file),
+        explanation,
+      });
+      return explainTo(context, explanation, values);
+    }
     const opsets = Object.entries(summary.opsets).map(([domain, version]) => `${domain || "ai.onnx"} ${version}`);
     const operators = summary.operators.map(({ op, count }) => `${op} ${count}`);
     return context.console.result(
@@ -67,18 +102,50 @@ function describe(
   return table([...file.inputs.map(line("input")), ...file.outputs.map(line("output")), ...more]);
 }
 
+const sizeOf = (file: string): number => statSync(file).size;
+
+/** Before minutes of work: can the page be written there? */
+function checkPage(page: string, input: string): void {
+  const refuse = (fault: string): never => {
+    throw new NimforgeError("usage", "bad-option", `--html: ${fault}`, { file: page, fix: "write --html report.html" });
+  };
+  if (page === "") refuse("no file is named");
+  if (resolve(page) === resolve(input)) refuse("the page would replace the file that it describes");
+  if (statSync(page, { throwIfNoEntry: false })?.isDirectory()) refuse("this is a folder");
+}
+
+/** Written beside `page`, then renamed: it is complete or as it was. */
+function writePage(page: string | undefined, data: ReportData): void {
+  if (page === undefined) return;
+  const partial = `${page}.${randomBytes(6).toString("hex")}.partial`;
+  try {
+    mkdirSync(dirname(page), { recursive: true });
+    try {
+      writeFileSync(partial, htmlReport(data), { flag: "wx" });
+      renameSync(partial, page);
+    } finally {
+      rmSync(partial, { force: true }); // there no more once renamed
+    }
+  } catch (cause) {
+    if (!(cause instanceof Error && "syscall" in cause)) throw cause;
+    throw new NimforgeError("io", "write-failed", `cannot write the page: ${cause.message}`, { file: page, cause });
+  }
+}
+
 function explainTo({ console }: CommandContext, { kernels, memory }: Explanation, values: InspectValues): number {
+  const page = values.html === undefined ? {} : { html: values.html };
   if (values.source !== undefined) {
     const kernel = kernels.find(({ name }) => name === values.source);
     if (!kernel)
       throw new NimforgeError("usage", "unknown-kernel", `there is no kernel ${JSON.stringify(values.source)}`, {
         fix: "list kernels with nim-build inspect --kernels",
       });
-    return console.result({ kernel: kernel.name, source: kernel.source }, kernel.source);
+    return console.result({ kernel: kernel.name, source: kernel.source, ...page }, kernel.source);
   }
   const value = {
     ...(values.kernels ? { kernels: kernels.map(({ source: _, ...kernel }) => kernel) } : {}),
     ...(values.memory ? memory : {}),
+    ...page,
   };
   const kernelRows = kernels.map(({ name, kind, from, reason, bytes, flops }) => [
     name,
@@ -100,8 +167,10 @@ function explainTo({ console }: CommandContext, { kernels, memory }: Explanation
   const memoryText = `arena ${megabytes(memory.arena)}, lower bound ${megabytes(memory.arenaLowerBound)}, ratio ${memory.ratio.toFixed(3)}, weights ${megabytes(memory.weights)} for ${shapes}`;
   return console.result(
     value,
-    [...(values.kernels ? [table(kernelRows)] : []), ...(values.memory ? [memoryText, table(bufferRows)] : [])].join(
-      "\n",
-    ),
+    [
+      ...(values.kernels ? [table(kernelRows)] : []),
+      ...(values.memory ? [memoryText, table(bufferRows)] : []),
+      ...Object.values(page),
+    ].join("\n"),
   );
 }

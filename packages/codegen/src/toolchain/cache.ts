@@ -14,7 +14,7 @@ const digest = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes)
 /** Where the cache lies; `explicit` when the user named the place. */
 export function cachePlace(
   cacheDir?: string,
-  env: NodeJS.ProcessEnv = process.env,
+  env: Environment = process.env,
 ): { path: string; explicit: boolean } {
   const named = cacheDir ?? (env.NIM_CACHE_PATH || undefined);
   if (named !== undefined) return { path: resolve(named), explicit: true };

@@ -14,7 +14,7 @@ export interface Compiler {
 /** Oldest releases with C++20, __builtin_bit_cast and the x86-64 levels. */
 export const oldestCompilers = { gcc: 11, clang: 14 } as const;
 
-const installCommands: Partial<Record<NodeJS.Platform, string>> = {
+const installCommands: Readonly<Record<string, string | undefined>> = {
   linux:
     "install g++: `apt-get install g++` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora, RHEL), `apk add g++` (Alpine), `pacman -S gcc` (Arch)",
   darwin: "build in a Linux container, or set CXX to a compiler for x86_64-linux (`brew install x86_64-elf-gcc`)",
@@ -22,7 +22,7 @@ const installCommands: Partial<Record<NodeJS.Platform, string>> = {
 };
 
 /** What to install, for this operating system. */
-export const installHint = (platform: NodeJS.Platform = process.platform): string =>
+export const installHint = (platform: string = process.platform): string =>
   installCommands[platform] ?? "install g++ 11 or newer, or clang++ 14 or newer, and put it on PATH or in $CXX";
 
 type Probe = { compiler: Compiler } | { fault: string };
@@ -32,7 +32,7 @@ const probes = new Map<string, Promise<Probe>>();
  * The compiler to use; found once for each command in a process.
  * @throws NimforgeError toolchain (exit 9) when there is none, naming what was tried and what to install.
  */
-export async function detectCompiler(env: NodeJS.ProcessEnv = process.env): Promise<Compiler> {
+export async function detectCompiler(env: Environment = process.env): Promise<Compiler> {
   const chosen = env.CXX?.trim();
   const candidates = chosen ? [chosen] : ["c++", "g++", "clang++"];
   const faults: string[] = [];
