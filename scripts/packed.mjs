@@ -10,7 +10,7 @@ import { encode, graph, info, model, node } from "../fixtures/onnx/model.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** The README's example; a test compares them. `rec.onnx` is a model of the same names and sizes. */
+/** What a newcomer writes first; `rec.onnx` is a small model with the names and sizes of a text recognizer. */
 export const snippet = `import { build, loadEngine, tensor } from "nimforge";
 const { engines } = await build({ model: "rec.onnx", targets: ["cpu"], shapes: { x: [1, 3, 48, "W"] }, ranges: { W: [32, 960] } });
 const session = await loadEngine(engines[0].path, { threads: 2, trust: "local" }); // "local": files of this user (default) | "signed"
@@ -18,6 +18,7 @@ const outputs = await session.run({ x: tensor("float32", [1, 3, 48, 320]) });
 const probabilities = outputs["softmax_11.tmp_0"];
 await session.close();
 `;
+/** Prints what the test looks at. */
 const report = (path) => `
 console.log(JSON.stringify({ path: ${path}, shape: probabilities.shape, first: Number(probabilities.data[0]) }));
 `;
@@ -91,7 +92,7 @@ export function typeCheck(folder) {
   const values = { x: info("x", "float", size), y: info("softmax_11.tmp_0", "float", size) };
   const softmax = node("Softmax", ["x"], ["softmax_11.tmp_0"], { axis: 3 });
   writeFileSync(join(folder, "rec.onnx"), encode(model(graph([softmax], [values.x], [values.y]))));
-  writeFileSync(join(folder, "snippet.ts"), `${snippet}declare const console: { log(text: string): void };${report("engines[0].path")}`);
+  writeFileSync(join(folder, "snippet.ts"), `${snippet}${report("engines[0].path")}`);
   const compilerOptions = { strict: true, module: "NodeNext", target: "ES2022", types: [] };
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["snippet.ts"] }));
   try {
@@ -104,7 +105,8 @@ export function typeCheck(folder) {
 /** Builds and runs with `nodeBinary`. @returns what the example printed */
 export function runSnippet(folder, nodeBinary = process.execPath) {
   const env = { ...process.env, NIM_CACHE_PATH: join(folder, "cache") };
-  return run(nodeBinary, folder, "snippet.js", env);
+  const result = run(nodeBinary, folder, "snippet.js", env);
+  return { ...result, path: join(folder, result.path) };
 }
 
 /** Runs the engine with the runtime's packages alone, where PATH leads to no compiler. */
@@ -115,8 +117,7 @@ export function runRuntime(folder, engine, nodeBinary = process.execPath) {
 
 function run(nodeBinary, folder, script, env) {
   const stdio = ["ignore", "pipe", "pipe"];
-  const result = JSON.parse(execFileSync(nodeBinary, [script], { cwd: folder, encoding: "utf8", env, stdio }));
-  return { ...result, path: join(folder, result.path) };
+  return JSON.parse(execFileSync(nodeBinary, [script], { cwd: folder, encoding: "utf8", env, stdio }));
 }
 
 /** The installed command. @returns its version */

@@ -1,6 +1,7 @@
 /** What a command prints: its result on stdout, everything else on stderr. */
 import type { BuildProgress } from "@nimforge/compiler";
 import { type exitCodes, internalError, NimforgeError } from "@nimforge/tensor";
+import { printable } from "./text.js";
 
 export const schemaVersion = 1;
 
@@ -27,14 +28,14 @@ export class Console {
   /** The command's one result: `value` with --json, else `text`. @returns exit code 0 */
   result(value: object, text: string): number {
     this.#endLine();
-    this.stdout.write(this.options.json ? `${JSON.stringify({ schemaVersion, ...value })}\n` : `${text}\n`);
+    this.stdout.write(this.options.json ? `${JSON.stringify({ schemaVersion, ...value })}\n` : `${printable(text)}\n`);
     return 0;
   }
 
   warn(text: string): void {
     if (this.options.quiet) return;
     this.#endLine();
-    this.stderr.write(`${this.#paint(33, "warning")}: ${text}\n`);
+    this.stderr.write(`${this.#paint(33, "warning")}: ${printable(text)}\n`);
   }
 
   /** On a terminal the phase in progress is shown and then replaced by its time; elsewhere each phase is a line. */
@@ -61,7 +62,8 @@ export class Console {
     const exit = exitCodeOf(known, error);
     if (this.options.json)
       this.stdout.write(`${JSON.stringify({ schemaVersion, error: { ...known.toJSON(), exit } })}\n`);
-    else this.stderr.write(`${known.format().replace(/^error\[[^\]]*\]/, (head) => this.#paint(31, head))}\n`);
+    else
+      this.stderr.write(`${printable(known.format()).replace(/^error\[[^\]]*\]/, (head) => this.#paint(31, head))}\n`);
     if (this.options.verbose && known.kind !== "interrupted") this.stderr.write(`${stackOf(error)}\n`);
     return exit;
   }

@@ -16,3 +16,7 @@ export function table(rows: readonly (readonly string[])[]): string {
     )
     .join("\n");
 }
+
+/** Names come from models: what would steer a terminal (control characters, changes of writing direction) is shown as \u{…}. */
+export const printable = (text: string): string =>
+  text.replace(/[^\P{Cc}\n\t]|[\u2028-\u202e\u2066-\u2069]/gu, (c) => `\\u{${c.codePointAt(0)?.toString(16)}}`);

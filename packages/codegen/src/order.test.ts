@@ -1,5 +1,5 @@
 import { Context, findOp, Graph, tensorType, type Value } from "@nimforge/ir";
-import { group, type Kernel } from "@nimforge/passes";
+import { group, type Kernel, rowMajor } from "@nimforge/passes";
 import { expect, test } from "vitest";
 import { orderLaunches } from "./order.js";
 
@@ -17,7 +17,7 @@ function branches() {
 test("an order respects data flow and keeps the peak low", () => {
   const graph = branches();
   // Every value in memory, the wide ones first.
-  const { kernels } = group(graph, { matchAnchor: () => undefined, refuses: () => "kept apart", sizeHint: () => 8 });
+  const { kernels } = group(graph, { matchAnchor: () => undefined, refuses: () => "kept apart", layoutOf: (value) => rowMajor(value.shape.length), sizeHint: () => 8 });
   const wideFirst = [...kernels].sort((a, b) => Number(a.output.dtype === "int64") - Number(b.output.dtype === "int64"));
   const ordered = orderLaunches(wideFirst, graph, Number);
   expect(new Set(ordered)).toEqual(new Set(kernels));

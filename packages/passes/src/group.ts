@@ -6,7 +6,8 @@
  * become index maps, and a softmax is one launch.
  */
 import { asSymbol, type Dim, equalDims, evaluateDim, type Expr, type Graph, hasReduce, type LoopAxis, type LoadExpr, type Node, type SymbolAtom, type Value, visitExpr, visitExprSymbols, index as indexExpr } from "@nimforge/ir";
-import { ANCHOR, type AnchorMatch, buildKernel, isMaterializedSource, type Kernel } from "./kernel.js";
+import type { Layout } from "./layout.js";
+import { type AnchorMatch, buildKernel, isMaterializedSource, type Kernel } from "./kernel.js";
 
 export interface GroupRules {
   /** How the target computes a node by a template, if it does. */
@@ -15,6 +16,7 @@ export interface GroupRules {
   refuses(kernel: Kernel): string | undefined;
   /** A typical value of a size, for estimates. */
   sizeHint(symbol: SymbolAtom): number;
+  layoutOf(value: Value): Layout;
 }
 
 export interface Grouping {
@@ -86,7 +88,8 @@ export function group(graph: Graph, rules: GroupRules): Grouping {
     const before = build(root);
     if ("refused" in before) return before.refused;
     if (before.nodes.length >= maxNodes) return "the launch is large enough";
-    const reuse = evaluations(before, value, own.reduces || own.anchor, rules) / Math.max(1, sizeOfShape(value.shape, rules));
+    const hoisted = own.reduces || own.anchor || readInOuterLoops(before, value, rules);
+    const reuse = evaluations(before, value, hoisted, rules) / Math.max(1, sizeOfShape(value.shape, rules));
     if (own.anchor && !readsInPlace(before, value)) return "not read element by element";
     if (reuse > 1.5 && (own.reduces || own.operations > cheapOperations)) return `would be computed ${reuse.toFixed(1)} times`;
     inlinedInto.set(value, new Set());
@@ -173,6 +176,17 @@ function walk(expr: Expr, scope: readonly LoopAxis[], visit: (expr: Expr, scope:
   };
   once(expr, scope);
   for (const { part, scope: around } of reduces) walk(part, around, visit);
+}
+
+/** Every load stands in outer loops only, in memory order: what it reads is computed once for all of the inner ones. */
+function readInOuterLoops(kernel: Kernel, value: Value, rules: GroupRules): boolean {
+  const order = rules.layoutOf(kernel.output).map((axis) => asSymbol(kernel.axes[axis]!.variable)?.key).filter((key) => key !== undefined);
+  return loadsOf(kernel, value).every(({ load }) => {
+    const used = new Set<string>();
+    visitExprSymbols(load, (atom) => used.add(atom.key));
+    const depth = order.findIndex((key) => !used.has(key));
+    return depth >= 0 && order.slice(depth).every((key) => !used.has(key)) && [...used].every((key) => !key.startsWith("@") || order.includes(key));
+  });
 }
 
 /** A reduction is computed outside of the loops that it does not depend on. */

@@ -1,6 +1,6 @@
 /** nim-build inspect: what is in a model or an engine, and why its kernels are what they are. */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import {
   type Explanation,
@@ -111,7 +111,7 @@ function checkPage(page: string, input: string): void {
   };
   if (page === "") refuse("no file is named");
   if (resolve(page) === resolve(input)) refuse("the page would replace the file that it describes");
-  if (statSync(page, { throwIfNoEntry: false })?.isDirectory()) refuse("this is a folder");
+  if (existsSync(page) && statSync(page).isDirectory()) refuse("this is a folder");
 }
 
 /** Written beside `page`, then renamed: it is complete or as it was. */
@@ -124,7 +124,7 @@ function writePage(page: string | undefined, data: ReportData): void {
       writeFileSync(partial, htmlReport(data), { flag: "wx" });
       renameSync(partial, page);
     } finally {
-      rmSync(partial, { force: true }); // there no more once renamed
+      rmSync(partial, { force: true }); // gone once renamed
     }
   } catch (cause) {
     if (!(cause instanceof Error && "syscall" in cause)) throw cause;

@@ -7,15 +7,13 @@ import { lstat, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } 
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { NimforgeError } from "@nimforge/tensor";
+import type { Environment } from "./child.js";
 
 const digestBytes = 32;
 const digest = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
 
 /** Where the cache lies; `explicit` when the user named the place. */
-export function cachePlace(
-  cacheDir?: string,
-  env: Environment = process.env,
-): { path: string; explicit: boolean } {
+export function cachePlace(cacheDir?: string, env: Environment = process.env): { path: string; explicit: boolean } {
   const named = cacheDir ?? (env.NIM_CACHE_PATH || undefined);
   if (named !== undefined) return { path: resolve(named), explicit: true };
   const xdg = env.XDG_CACHE_HOME;

@@ -1,10 +1,13 @@
 /** Child processes that never outlive their purpose: each is a process group, killed when the signal fires or this process exits. */
 import { spawn } from "node:child_process";
 
+/** Environment variables; the declarations that users see need no types of Node.js. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
 export interface ChildResult {
   /** Exit status; null when a signal ended it. */
   status: number | null;
-  signal: NodeJS.Signals | null;
+  signal: string | null;
   stdout: string;
   stderr: string;
 }

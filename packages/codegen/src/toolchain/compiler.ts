@@ -1,6 +1,6 @@
 /** Finds the C++ compiler: $CXX when it is set, else the first usable of c++, g++ and clang++. */
 import { NimforgeError } from "@nimforge/tensor";
-import { runChild } from "./child.js";
+import { type Environment, runChild } from "./child.js";
 
 export interface Compiler {
   /** Program and leading arguments ($CXX may hold several words, such as `ccache g++`). */

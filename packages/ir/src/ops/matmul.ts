@@ -1,7 +1,8 @@
 /** Products of matrices: MatMul, Gemm, their quantized forms, Einsum, Det. */
-import { type DType, type Tensor, tensor, toNumbers } from "@nimforge/tensor";
+import { type DType, dtypes, type Tensor, tensor, toNumbers } from "@nimforge/tensor";
 import type { Dim } from "../dim.js";
-import { type InputSpec, loopOp, type Op, type OpContext, opaqueOp, reduceOver, typeSets } from "../op.js";
+import type { Value } from "../graph.js";
+import { compositeOp, type InputSpec, loopOp, type Op, type OpContext, opaqueOp, reduceOver, typeSets } from "../op.js";
 import { call, cast, computeType, constant, type Expr } from "../scalar.js";
 import { tensorType } from "../types.js";
 import { attributeOf } from "./expansion.js";
@@ -147,44 +148,32 @@ export const matmul: readonly Op[] = [
     );
   }),
 
-  loopOp(
+  // alpha·A′·B′ + beta·C; a MatMul inside, so that every kernel of MatMul is Gemm's too.
+  compositeOp(
     "Gemm",
     {
       inputs: [typed("A", numeric), typed("B", numeric), typed("C", numeric, true)],
       attributes: { alpha: attributeOf.float(1), beta: attributeOf.float(1), transA: 0, transB: 0 },
     },
-    (context) => {
-      const dtype = context.dtype(0);
-      const wide = computeType(dtype);
+    (context, a, b, c) => {
       if (context.rank(0) !== 2 || context.rank(1) !== 2)
         context.fail("A and B must be matrices", { found: `ranks ${context.rank(0)} and ${context.rank(1)}` });
-      const [transA, transB] = [context.int("transA") !== 0, context.int("transB") !== 0];
-      const [a0, a1] = context.shape(0) as [Dim, Dim];
-      const [b0, b1] = context.shape(1) as [Dim, Dim];
-      const depth = context.same(transA ? a0 : a1, transB ? b1 : b0, "the inner sizes of A and B");
-      const shape = [transA ? a1 : a0, transB ? b0 : b1];
-      const scaled = (x: Expr, factor: number) => (factor === 1 ? x : call("mul", constant(wide, factor), x));
-      const withBias = context.has(2) && context.float("beta") !== 0;
-      if (withBias && context.rank(2) > 2)
-        context.fail("C must have at most two axes", { found: `rank ${context.rank(2)}` });
-      if (withBias)
-        for (const [axis, size] of context.broadcast(shape, context.shape(2)).entries())
-          context.same(size, shape[axis] as Dim, "the shape of C");
-      return context.over(shape, (m, n) => {
-        const sum = reduceOver("sum", [depth], (k) =>
-          call(
-            "mul",
-            cast(wide, context.load(0, transA ? [k, m as Dim] : [m as Dim, k])),
-            cast(wide, context.load(1, transB ? [n as Dim, k] : [k, n as Dim])),
-          ),
-        );
-        const main = scaled(sum, context.float("alpha"));
-        if (!withBias) return cast(dtype, main);
-        return cast(
-          dtype,
-          call("add", main, scaled(cast(wide, context.at(2, [m as Dim, n as Dim])), context.float("beta"))),
-        );
-      });
+      const dtype = context.dtype(0);
+      const wide = computeType(dtype); // small floats are widened, and rounded once at the end
+      const cast = (x: Value, to: DType) => (x.dtype === to ? x : context.apply("Cast", [x], { to: dtypes[to].onnx }));
+      const operand = (x: Value | undefined, transposed: boolean) => {
+        const value = cast(x as Value, wide);
+        return transposed ? context.apply("Transpose", [value], { perm: [1, 0] }) : value;
+      };
+      const scaled = (x: Value, factor: number) => (factor === 1 ? x : context.apply("Mul", [x, context.scalar(wide, factor)]));
+      const product = context.apply("MatMul", [operand(a, context.int("transA") !== 0), operand(b, context.int("transB") !== 0)]);
+      const y = scaled(product, context.float("alpha"));
+      const beta = context.float("beta");
+      if (!c || beta === 0) return cast(y, dtype);
+      if (context.rank(2) > 2) context.fail("C must have at most two axes", { found: `rank ${context.rank(2)}` });
+      for (const [axis, size] of context.broadcast(product.shape, context.shape(2)).entries())
+        context.same(size, product.shape[axis] as Dim, "the shape of C");
+      return cast(context.apply("Add", [y, scaled(cast(c, wide), beta)]), dtype);
     },
   ),
 

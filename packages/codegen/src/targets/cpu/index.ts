@@ -21,6 +21,7 @@ function rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): Gr
   return {
     matchAnchor,
     sizeHint,
+    layoutOf,
     refuses(kernel) {
       if (kernel.anchor) return refusesAnchor(kernel, layoutOf);
       let repeats = 1;
