@@ -1,4 +1,4 @@
-/** A fixed tenth of the suite on the interpreter: what is committed as passing passes. `npm run test:full` runs all cases on all targets. */
+/** A fixed tenth of the suite on the interpreter, all but the big networks on the CPU: what is committed as passing passes. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { compile } from "./compile.mjs";
 import { readExpected, regressions, runSuite, summarize } from "./run.js";
@@ -24,6 +24,12 @@ describe("the ONNX backend suite", () => {
     const cases = readIndex().filter(({ kind }, k) => k % 10 === 0 && kind !== "light");
     const outcomes = await runSuite({ targets: ["interpreter"], cases });
     expect(summarize(outcomes.get("interpreter")!.values()).total).toBe(cases.length);
+    expect(regressions(outcomes, readExpected())).toEqual([]);
+  });
+
+  it("loses no case on the CPU", { timeout: 600_000 }, async () => {
+    const cases = readIndex().filter(({ kind }) => kind !== "light");
+    const outcomes = await runSuite({ targets: ["cpu"], cases });
     expect(regressions(outcomes, readExpected())).toEqual([]);
   });
 });
