@@ -56,7 +56,7 @@ async function measure(name: ModelName, engine: Engine): Promise<ModelRow> {
 }
 
 // Where the command was given, also when npm runs this in the example's folder.
-const START = process.env["INIT_CWD"] ?? ".";
+const START = process.env.INIT_CWD ?? ".";
 const ENGINES = join(START, "engines");
 const engines: Partial<Record<ModelName, Engine>> = {};
 try {

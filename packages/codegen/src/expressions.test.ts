@@ -29,24 +29,32 @@ const { dim } = fc.letrec<{ dim: Dim }>((tie) => ({
     fc.constantFrom<Dim>(N, W),
     fc.integer({ min: -9, max: 9 }),
     fc.tuple(fc.constantFrom(add, sub, mul, min, max), tie("dim"), tie("dim")).map(([f, a, b]) => f(a, b)),
-    fc.tuple(fc.constantFrom(floordiv, ceildiv, mod), tie("dim"), fc.constantFrom<Dim>(2, 3, 8, W)).map(([f, a, b]) => f(a, b)),
+    fc
+      .tuple(fc.constantFrom(floordiv, ceildiv, mod), tie("dim"), fc.constantFrom<Dim>(2, 3, 8, W))
+      .map(([f, a, b]) => f(a, b)),
   ),
 }));
 
 test("the list computes the Dim", () => {
   fc.assert(
-    fc.property(fc.array(dim, { minLength: 1, maxLength: 4 }), fc.nat({ max: 50 }), fc.integer({ min: 1, max: 50 }), (dims, n, w) => {
-      const expressions = new Expressions((key) => order.indexOf(key));
-      const places = dims.map((each) => expressions.of(each));
-      expressions.list.forEach(({ op, a = 0, b = 0 }, k) => {
-        if (op !== "constant" && op !== "symbol" && (a >= k || b >= k)) throw new Error(`entry ${k} reads a later one`);
-      });
-      const values = evaluateList(expressions.list, [n, w]);
-      places.forEach((place, k) => {
-        const expected = evaluateDim(dims[k] as Dim, ({ name }) => (name === "N" ? n : w));
-        if (values[place] !== expected) throw new Error(`${dims[k]} is ${values[place]}, not ${expected}`);
-      });
-    }),
+    fc.property(
+      fc.array(dim, { minLength: 1, maxLength: 4 }),
+      fc.nat({ max: 50 }),
+      fc.integer({ min: 1, max: 50 }),
+      (dims, n, w) => {
+        const expressions = new Expressions((key) => order.indexOf(key));
+        const places = dims.map((each) => expressions.of(each));
+        expressions.list.forEach(({ op, a = 0, b = 0 }, k) => {
+          if (op !== "constant" && op !== "symbol" && (a >= k || b >= k))
+            throw new Error(`entry ${k} reads a later one`);
+        });
+        const values = evaluateList(expressions.list, [n, w]);
+        places.forEach((place, k) => {
+          const expected = evaluateDim(dims[k] as Dim, ({ name }) => (name === "N" ? n : w));
+          if (values[place] !== expected) throw new Error(`${dims[k]} is ${values[place]}, not ${expected}`);
+        });
+      },
+    ),
     { numRuns: 500 },
   );
 });

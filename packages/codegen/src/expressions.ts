@@ -1,6 +1,7 @@
 /** Dims as a program's expression array, each distinct one once. */
-import { type Atom, type Dim, termsOf, visitSymbols } from "@nimforge/ir";
+
 import type { ExprOpName, ExprSpec } from "@nimforge/engine";
+import { type Atom, type Dim, termsOf, visitSymbols } from "@nimforge/ir";
 import { internalError } from "@nimforge/tensor";
 
 export class Expressions {
@@ -13,7 +14,9 @@ export class Expressions {
   of(dim: Dim): number {
     if (typeof dim === "number") return this.#add({ op: "constant", value: dim });
     const terms = termsOf(dim).map(({ coefficient, atoms }) => {
-      let product = atoms.map((atom) => this.#atom(atom)).reduce<number | undefined>((a, b) => (a === undefined ? b : this.#add({ op: "mul", a, b })), undefined);
+      let product = atoms
+        .map((atom) => this.#atom(atom))
+        .reduce<number | undefined>((a, b) => (a === undefined ? b : this.#add({ op: "mul", a, b })), undefined);
       if (product === undefined || coefficient !== 1) {
         const factor = this.#add({ op: "constant", value: coefficient });
         product = product === undefined ? factor : this.#add({ op: "mul", a: factor, b: product });

@@ -25,7 +25,11 @@ const abiVersion = 1;
  * Compiles programs for a target into one image.
  * @throws NimforgeError unsupported for nodes without code on the target; toolchain without a compiler
  */
-export async function generate(programs: readonly { name: string; graph: Graph }[], target: Target, options: GenerateOptions = {}): Promise<Generated> {
+export async function generate(
+  programs: readonly { name: string; graph: Graph }[],
+  target: Target,
+  options: GenerateOptions = {},
+): Promise<Generated> {
   const table = new Map<string, { index: number; name: string }>();
   const kernels: KernelSpec[] = [];
   const sources: { source: string; headers: readonly string[] }[] = [];
@@ -44,9 +48,13 @@ export async function generate(programs: readonly { name: string; graph: Graph }
     return { index: known.index, name, printed };
   };
   const hints = options.shapeHints ?? {};
-  const sizeHint = ({ name, low, high }: SymbolAtom): number => hints[name] ?? Math.max(low, Math.min(typeof high === "number" ? high : 64, 64), 1);
+  const sizeHint = ({ name, low, high }: SymbolAtom): number =>
+    hints[name] ?? Math.max(low, Math.min(typeof high === "number" ? high : 64, 64), 1);
   const lowered = programs.map(({ name, graph }) => lowerProgram(name, graph, target, kernelOf, sizeHint));
-  const images = sources.length === 0 ? [] : [{ target: target.name, abi: abiVersion, features: [], code: await target.compile(sources, options) }];
+  const images =
+    sources.length === 0
+      ? []
+      : [{ target: target.name, abi: abiVersion, features: [], code: await target.compile(sources, options) }];
   return {
     spec: { kernels, images, programs: lowered.map(({ spec }) => spec), targets: [target.name] },
     kernels: lowered.flatMap(({ reports }) => reports),

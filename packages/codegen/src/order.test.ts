@@ -17,8 +17,15 @@ function branches() {
 test("an order respects data flow and keeps the peak low", () => {
   const graph = branches();
   // Every value in memory, the wide ones first.
-  const { kernels } = group(graph, { matchAnchor: () => undefined, refuses: () => "kept apart", layoutOf: (value) => rowMajor(value.shape.length), sizeHint: () => 8 });
-  const wideFirst = [...kernels].sort((a, b) => Number(a.output.dtype === "int64") - Number(b.output.dtype === "int64"));
+  const { kernels } = group(graph, {
+    matchAnchor: () => undefined,
+    refuses: () => "kept apart",
+    layoutOf: (value) => rowMajor(value.shape.length),
+    sizeHint: () => 8,
+  });
+  const wideFirst = [...kernels].sort(
+    (a, b) => Number(a.output.dtype === "int64") - Number(b.output.dtype === "int64"),
+  );
   const ordered = orderLaunches(wideFirst, graph, Number);
   expect(new Set(ordered)).toEqual(new Set(kernels));
   const made = new Set<Value>(graph.inputs.map(({ value }) => value));

@@ -17,7 +17,10 @@ export function orderLaunches(kernels: readonly Kernel[], graph: Graph, sizeOf: 
       const kernel = producer.get(value);
       if (!kernel || placed.has(kernel)) return;
       placed.add(kernel);
-      stack.push({ kernel, operands: kernel.inputs.filter((input) => producer.has(input)).sort((a, b) => compare(b, a)) });
+      stack.push({
+        kernel,
+        operands: kernel.inputs.filter((input) => producer.has(input)).sort((a, b) => compare(b, a)),
+      });
     };
     for (const root of [...graph.outputs.map(({ value }) => value), ...kernels.map((kernel) => kernel.output)]) {
       push(root);
@@ -30,7 +33,11 @@ export function orderLaunches(kernels: readonly Kernel[], graph: Graph, sizeOf: 
     }
     return order;
   };
-  const candidates = [[...kernels], depthFirst((a, b) => bytes(b) - bytes(a)), depthFirst((a, b) => bytes(a) - bytes(b))];
+  const candidates = [
+    [...kernels],
+    depthFirst((a, b) => bytes(b) - bytes(a)),
+    depthFirst((a, b) => bytes(a) - bytes(b)),
+  ];
   const outputs = new Set(graph.outputs.map(({ value }) => value));
   let best = candidates[0]!;
   let lowest = Number.POSITIVE_INFINITY;
@@ -52,7 +59,8 @@ function peakBytes(kernels: readonly Kernel[], outputs: ReadonlySet<Value>, byte
   kernels.forEach((kernel, step) => {
     live += bytes(kernel.output);
     peak = Math.max(peak, live);
-    for (const value of new Set([...kernel.inputs, kernel.output])) if (last.get(value) === step && !outputs.has(value)) live -= bytes(value);
+    for (const value of new Set([...kernel.inputs, kernel.output]))
+      if (last.get(value) === step && !outputs.has(value)) live -= bytes(value);
   });
   return peak;
 }

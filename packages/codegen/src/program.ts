@@ -3,10 +3,34 @@
  *
  * A launch that would only rename memory (a reshape of a buffer in the same order) is no launch: both values share a buffer.
  */
-import { add as addDims, load, loopVariable, visitSymbols } from "@nimforge/ir";
+
 import type { BufferSpec, ProgramSpec, StepSpec, SymbolSpec } from "@nimforge/engine";
-import { asSymbol, type Dim, equalDims, formatDim, formatShape, type Graph, mul, type Node, type SymbolAtom, type Value, visitExpr, evaluateDim } from "@nimforge/ir";
-import { buildKernel, chooseLayouts, group, isMaterializedSource, type Kernel, type Layout, offsetOf } from "@nimforge/passes";
+import {
+  add as addDims,
+  asSymbol,
+  type Dim,
+  equalDims,
+  evaluateDim,
+  formatDim,
+  type Graph,
+  load,
+  loopVariable,
+  mul,
+  type Node,
+  type SymbolAtom,
+  type Value,
+  visitExpr,
+  visitSymbols,
+} from "@nimforge/ir";
+import {
+  buildKernel,
+  chooseLayouts,
+  group,
+  isMaterializedSource,
+  type Kernel,
+  type Layout,
+  offsetOf,
+} from "@nimforge/passes";
 import { bytesOf, elementBytes, NimforgeError } from "@nimforge/tensor";
 import { type Argument, isPacked, type PackedConstant } from "./cpp/arguments.js";
 import { Expressions } from "./expressions.js";
@@ -31,34 +55,63 @@ export interface LoweredProgram {
 }
 
 /** Gives the index of a printed kernel in the engine, sharing equal code. */
-export type KernelTable = (print: (name: string) => PrintedSource) => { index: number; name: string; printed: PrintedSource };
+export type KernelTable = (print: (name: string) => PrintedSource) => {
+  index: number;
+  name: string;
+  printed: PrintedSource;
+};
 
 /** @throws NimforgeError unsupported naming every node that the target has no code for */
-export function lowerProgram(name: string, graph: Graph, target: Target, kernelOf: KernelTable, sizeHint: (symbol: SymbolAtom) => number): LoweredProgram {
+export function lowerProgram(
+  name: string,
+  graph: Graph,
+  target: Target,
+  kernelOf: KernelTable,
+  sizeHint: (symbol: SymbolAtom) => number,
+): LoweredProgram {
   refuseUnsupported(graph, target);
   const layoutOf = chooseLayouts(graph);
   const grouping = group(graph, target.rules(layoutOf, sizeHint));
-  const kernels: Kernel[] = orderLaunches([...grouping.kernels], graph, (dim) => Math.max(1, evaluateDim(dim, sizeHint)));
+  const kernels: Kernel[] = orderLaunches([...grouping.kernels], graph, (dim) =>
+    Math.max(1, evaluateDim(dim, sizeHint)),
+  );
   return new Lowering(name, graph, target, kernelOf, layoutOf, kernels).run();
 }
 
 function refuseUnsupported(graph: Graph, target: Target): void {
   const refused: { node: Node; why: string }[] = [];
   for (const node of graph.nodes()) {
-    if (node.outputs.some(isMaterializedSource) && node.outputs[0]!.type.kind === "tensor" && node.outputs[0]!.dtype !== "string") continue;
-    const odd = node.outputs.find((value) => value.type.kind !== "tensor" || ["string", "complex64", "complex128"].includes(value.type.dtype));
+    if (
+      node.outputs.some(isMaterializedSource) &&
+      node.outputs[0]!.type.kind === "tensor" &&
+      node.outputs[0]!.dtype !== "string"
+    )
+      continue;
+    const odd = node.outputs.find(
+      (value) => value.type.kind !== "tensor" || ["string", "complex64", "complex128"].includes(value.type.dtype),
+    );
     if (!node.computes) refused.push({ node, why: "has no kernel" });
     else if (odd) refused.push({ node, why: "works on strings, sequences or complex numbers" });
   }
   if (refused.length === 0) return;
   const [first] = refused as [{ node: Node; why: string }];
-  const list = refused.slice(0, 10).map(({ node, why }) => `${node.op.domain ? `${node.op.domain}:` : ""}${node.op.name} "${node.context.nameOf(node) ?? ""}" ${why}`);
-  throw new NimforgeError("unsupported", "unsupported-on-target", `${refused.length} node(s) cannot run on ${target.name}: ${list.join("; ")}`, {
-    node: first.node.context.nameOf(first.node),
-    op: first.node.op.name,
-    domain: first.node.op.domain,
-    fix: "cut the graph before these nodes with --outputs, or fix their inputs with --bind",
-  });
+  const list = refused
+    .slice(0, 10)
+    .map(
+      ({ node, why }) =>
+        `${node.op.domain ? `${node.op.domain}:` : ""}${node.op.name} "${node.context.nameOf(node) ?? ""}" ${why}`,
+    );
+  throw new NimforgeError(
+    "unsupported",
+    "unsupported-on-target",
+    `${refused.length} node(s) cannot run on ${target.name}: ${list.join("; ")}`,
+    {
+      node: first.node.context.nameOf(first.node),
+      op: first.node.op.name,
+      domain: first.node.op.domain,
+      fix: "cut the graph before these nodes with --outputs, or fix their inputs with --bind",
+    },
+  );
 }
 
 class Lowering {
@@ -83,11 +136,21 @@ class Lowering {
   run(): LoweredProgram {
     const { graph } = this;
     this.#bindSymbols();
-    const inputs = graph.inputs.map(({ name, value }) => ({ name, dtype: value.dtype, shape: value.shape.map((dim) => this.#exprs.of(dim)), buffer: this.#buffer(value, "input", name) }));
+    const inputs = graph.inputs.map(({ name, value }) => ({
+      name,
+      dtype: value.dtype,
+      shape: value.shape.map((dim) => this.#exprs.of(dim)),
+      buffer: this.#buffer(value, "input", name),
+    }));
     const outputs = graph.outputs.map(({ name, value }) => {
       const direct = !isMaterializedSource(value) && !this.#bufferOf.has(value);
       const buffer = direct ? this.#buffer(value, "output", name) : this.#newBuffer(value, "output", name);
-      return { name, value, direct, info: { name, dtype: value.dtype, shape: value.shape.map((dim) => this.#exprs.of(dim)), buffer } };
+      return {
+        name,
+        value,
+        direct,
+        info: { name, dtype: value.dtype, shape: value.shape.map((dim) => this.#exprs.of(dim)), buffer },
+      };
     });
     this.#renames();
     for (const kernel of this.kernels) if (!this.#isRename(kernel)) this.#launch(kernel);
@@ -117,7 +180,10 @@ class Lowering {
         const atom = asSymbol(dim);
         if (!atom || this.#symbolIndex.has(atom.key)) return;
         const high = typeof atom.high === "number" && Number.isFinite(atom.high) ? atom.high : 2 ** 53 - 1;
-        this.#symbolIndex.set(atom.key, this.#symbols.push({ name: atom.name, min: atom.low, max: high, input, axis }) - 1);
+        this.#symbolIndex.set(
+          atom.key,
+          this.#symbols.push({ name: atom.name, min: atom.low, max: high, input, axis }) - 1,
+        );
       });
     });
   }
@@ -125,7 +191,9 @@ class Lowering {
   #assertions() {
     return this.graph.context.assertions.flatMap(({ left, right, message }) => {
       const known = [left, right].every((dim) => [...symbolKeys(dim)].every((key) => this.#symbolIndex.has(key)));
-      return known ? [{ expr: this.#exprs.equal(left, right), message: `${message}: ${formatDim(left)} = ${formatDim(right)}` }] : [];
+      return known
+        ? [{ expr: this.#exprs.equal(left, right), message: `${message}: ${formatDim(left)} = ${formatDim(right)}` }]
+        : [];
     });
   }
 
@@ -162,7 +230,14 @@ class Lowering {
     let index = this.#packed.get(key);
     if (index === undefined) {
       const data = packed.bytes();
-      index = this.#buffers.push({ name: `${packed.packed}`, kind: "constant", dtype: packed.source.dtype, bytes: this.#exprs.of(data.length), data }) - 1;
+      index =
+        this.#buffers.push({
+          name: `${packed.packed}`,
+          kind: "constant",
+          dtype: packed.source.dtype,
+          bytes: this.#exprs.of(data.length),
+          data,
+        }) - 1;
       this.#packed.set(key, index);
     }
     return index;
@@ -182,7 +257,11 @@ class Lowering {
       const source = kernel.inputs[0] as Value;
       if (source.dtype !== output.dtype || isMaterializedSource(source)) continue;
       const from = offsetOf(source.shape, this.layoutOf(source), body.index);
-      const to = offsetOf(output.shape, this.layoutOf(output), kernel.axes.map((axis) => axis.variable));
+      const to = offsetOf(
+        output.shape,
+        this.layoutOf(output),
+        kernel.axes.map((axis) => axis.variable),
+      );
       if (!equalDims(from, to) || !equalDims(mul(...source.shape), mul(...output.shape))) continue;
       const own = this.#bufferOf.get(output);
       const other = this.#bufferOf.get(source);
@@ -209,7 +288,14 @@ class Lowering {
       name: from[from.length - 1] ?? name,
       origin: from,
       launch: {
-        variants: [{ kernel: index, items: this.#exprs.of(printed.items), grain: this.#exprs.of(printed.grain), scratch: this.#exprs.of(printed.scratch) }],
+        variants: [
+          {
+            kernel: index,
+            items: this.#exprs.of(printed.items),
+            grain: this.#exprs.of(printed.grain),
+            scratch: this.#exprs.of(printed.scratch),
+          },
+        ],
         buffers,
         dims: printed.args.dims.map((dim) => this.#exprs.of(dim)),
         faults: printed.args.faults.map((fault) => `${from[0] ?? name}: ${fault}`),
@@ -229,15 +315,35 @@ class Lowering {
 
   /** A graph output that is an input, a constant, or another output too. */
   #copy(value: Value, buffer: number): void {
-    const built = isMaterializedSource(value) ? buildKernel(value, () => false, () => undefined, "graph output") : undefined;
-    const axes = built && !("refused" in built) ? built.axes : value.shape.map((extent) => ({ variable: extent === 1 ? 0 : loopVariable(extent), extent }));
-    const kernel: Kernel = { output: value, axes, body: load(0, value.dtype, axes.map((axis) => axis.variable)), inputs: [value], nodes: [], reason: "graph output" };
+    const built = isMaterializedSource(value)
+      ? buildKernel(
+          value,
+          () => false,
+          () => undefined,
+          "graph output",
+        )
+      : undefined;
+    const axes =
+      built && !("refused" in built)
+        ? built.axes
+        : value.shape.map((extent) => ({ variable: extent === 1 ? 0 : loopVariable(extent), extent }));
+    const kernel: Kernel = {
+      output: value,
+      axes,
+      body: load(
+        0,
+        value.dtype,
+        axes.map((axis) => axis.variable),
+      ),
+      inputs: [value],
+      nodes: [],
+      reason: "graph output",
+    };
     this.#launch(kernel);
     const step = this.#steps[this.#steps.length - 1]!.launch!;
     step.buffers[step.buffers.length - 1] = buffer;
   }
 }
-
 
 function symbolKeys(dim: Dim): Set<string> {
   const keys = new Set<string>();
@@ -251,17 +357,27 @@ function flopsOf(kernel: Kernel): Dim {
   let reduced: Dim = 0;
   visitExpr(kernel.body, (part) => {
     if (part.kind === "call") perElement++;
-    if (part.kind === "reduce") reduced = addDims(reduced, mul(...part.axes.map((axis) => (symbolKeys(axis.extent).size === 0 || ![...symbolKeys(axis.extent)].some((key) => key.startsWith("@")) ? axis.extent : 1))));
+    if (part.kind === "reduce")
+      reduced = addDims(
+        reduced,
+        mul(
+          ...part.axes.map((axis) =>
+            symbolKeys(axis.extent).size === 0 || ![...symbolKeys(axis.extent)].some((key) => key.startsWith("@"))
+              ? axis.extent
+              : 1,
+          ),
+        ),
+      );
   });
   const size = mul(...kernel.output.shape);
   if (kernel.anchor) {
     const compute = kernel.anchor.node.computes?.[0];
     let depth: Dim = 0;
-    if (compute) visitExpr(compute.body, (part) => {
-      if (part.kind === "reduce") depth = mul(2, ...part.axes.map((axis) => axis.extent));
-    });
+    if (compute)
+      visitExpr(compute.body, (part) => {
+        if (part.kind === "reduce") depth = mul(2, ...part.axes.map((axis) => axis.extent));
+      });
     return mul(size, addDims(depth, perElement));
   }
   return mul(size, addDims(perElement, reduced));
 }
-

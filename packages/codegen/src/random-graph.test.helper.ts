@@ -39,8 +39,15 @@ export function randomTensor(random: Random, dtype: DType, shape: readonly numbe
     if (dtype === "bool") return random.below(2);
     if (isFloat(dtype)) return withSpecial && random.chance(10) ? random.pick(special) : (random.below(33) - 16) / 8;
     const { min, max } = dtypeInfo(dtype);
-    if (wide && isBig(dtype)) return random.chance(50) ? BigInt(max) - BigInt(random.below(9)) : BigInt(min) + BigInt(random.below(9));
-    const value = Math.max(Number(min), Math.min(Number(max), wide && dtypeInfo(dtype).bits <= 32 ? random.pick([Number(min), Number(max), 1, 3]) : random.below(17) - 8));
+    if (wide && isBig(dtype))
+      return random.chance(50) ? BigInt(max) - BigInt(random.below(9)) : BigInt(min) + BigInt(random.below(9));
+    const value = Math.max(
+      Number(min),
+      Math.min(
+        Number(max),
+        wide && dtypeInfo(dtype).bits <= 32 ? random.pick([Number(min), Number(max), 1, 3]) : random.below(17) - 8,
+      ),
+    );
     return isBig(dtype) ? BigInt(value) : value;
   };
   return tensor(dtype, shape, Array.from({ length: sizeOf(shape) }, element));
@@ -53,7 +60,20 @@ interface Item {
 
 /** Operations by what they do to exactness. */
 const rounded1 = ["Neg", "Abs", "Relu", "Identity", "Sqrt"];
-const smooth1 = ["Exp", "Tanh", "Sigmoid", "Erf", "HardSigmoid", "HardSwish", "Softplus", "LeakyRelu", "Elu", "Gelu", "Sin", "Atan"];
+const smooth1 = [
+  "Exp",
+  "Tanh",
+  "Sigmoid",
+  "Erf",
+  "HardSigmoid",
+  "HardSwish",
+  "Softplus",
+  "LeakyRelu",
+  "Elu",
+  "Gelu",
+  "Sin",
+  "Atan",
+];
 const jumps1 = ["Floor", "Ceil", "Round", "Sign"];
 const rounded2 = ["Add", "Sub", "Mul", "Min", "Max", "Div"];
 
@@ -78,14 +98,20 @@ export class Builder {
     return this.context.constant(tensor("int64", [values.length], values.map(BigInt)));
   }
 
-  #one(name: string, inputs: readonly (Value | undefined)[], attributes: Record<string, number | string | readonly number[]> = {}): Value {
+  #one(
+    name: string,
+    inputs: readonly (Value | undefined)[],
+    attributes: Record<string, number | string | readonly number[]> = {},
+  ): Value {
     return this.context.apply(name, inputs, attributes)[0] as Value;
   }
 
   /** A constant that broadcasts against `value`. */
   #operand(value: Value): Value {
     const { random } = this;
-    const shape = value.shape.slice(random.below(value.shape.length + 1)).map((size) => (typeof size === "number" && random.chance(60) ? size : 1));
+    const shape = value.shape
+      .slice(random.below(value.shape.length + 1))
+      .map((size) => (typeof size === "number" && random.chance(60) ? size : 1));
     return this.context.constant(randomTensor(random, value.dtype, shape));
   }
 
@@ -113,15 +139,21 @@ export class Builder {
       case 6: {
         const op = random.pick(rounded2);
         if (op === "Div" && (!float || !exact)) return;
-        return void push(this.#one(op, random.chance(50) ? [value, this.#operand(value)] : [this.#operand(value), value]));
+        return void push(
+          this.#one(op, random.chance(50) ? [value, this.#operand(value)] : [this.#operand(value), value]),
+        );
       }
       case 7: {
         const others = items.filter((other) => other.value.dtype === dtype);
         const other = random.pick(others);
-        return void push(this.#one(random.pick(["Add", "Sub", "Mul", "Max", "Min"]), [value, other.value]), exact && other.exact);
+        return void push(
+          this.#one(random.pick(["Add", "Sub", "Mul", "Max", "Min"]), [value, other.value]),
+          exact && other.exact,
+        );
       }
       case 8:
-        if (exact) push(this.#one(random.pick(["Equal", "Less", "GreaterOrEqual", "Greater"]), [value, this.#operand(value)]));
+        if (exact)
+          push(this.#one(random.pick(["Equal", "Less", "GreaterOrEqual", "Greater"]), [value, this.#operand(value)]));
         return;
       case 9: {
         const to = random.pick(dtypes);
@@ -145,7 +177,9 @@ export class Builder {
         const bound = [random.below(9) - 3, random.below(12) - 2];
         const step = (backwards ? -1 : 1) * (1 + random.below(3));
         const [start, end] = backwards ? [Math.max(...bound), Math.min(...bound) - 4] : bound;
-        return void push(this.#one("Slice", [value, this.#ints(start!), this.#ints(end!), this.#ints(axis), this.#ints(step)]));
+        return void push(
+          this.#one("Slice", [value, this.#ints(start!), this.#ints(end!), this.#ints(axis), this.#ints(step)]),
+        );
       }
       case 13: {
         if (rank === 0) return;
@@ -177,7 +211,15 @@ export class Builder {
       case 19: {
         if (rank === 0) return;
         const keepdims = random.below(2);
-        const op = random.pick(["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare"]);
+        const op = random.pick([
+          "ReduceSum",
+          "ReduceMean",
+          "ReduceMax",
+          "ReduceMin",
+          "ReduceL2",
+          "ReduceLogSumExp",
+          "ReduceSumSquare",
+        ]);
         const comparing = op === "ReduceMax" || op === "ReduceMin";
         if (!comparing && float && dtypeInfo(dtype).bits < 16) return;
         if (!float && (op === "ReduceL2" || op === "ReduceLogSumExp" || op === "ReduceMean")) return;
@@ -185,7 +227,13 @@ export class Builder {
       }
       case 20:
         if (!exact || size === 0 || typeof size !== "number" || dtype === "bool") return;
-        return void push(this.#one(random.pick(["ArgMax", "ArgMin"]), [value], { axis, keepdims: random.below(2), select_last_index: random.below(2) }));
+        return void push(
+          this.#one(random.pick(["ArgMax", "ArgMin"]), [value], {
+            axis,
+            keepdims: random.below(2),
+            select_last_index: random.below(2),
+          }),
+        );
       case 21:
         if (!float || dtypeInfo(dtype).bits < 16 || rank === 0) return;
         return void push(this.#one(random.pick(["Softmax", "LogSoftmax"]), [value], { axis }), false);
@@ -224,7 +272,8 @@ export class Builder {
   }
 }
 
-const tooLarge = (value: Value) => value.shape.reduce<number>((n, size) => n * evaluateDim(size, () => 33), 1) > 60_000 || value.shape.length > 5;
+const tooLarge = (value: Value) =>
+  value.shape.reduce<number>((n, size) => n * evaluateDim(size, () => 33), 1) > 60_000 || value.shape.length > 5;
 
 const extents = [1, 2, 3, 5, 7, 8, 16, 17, 33];
 
@@ -232,22 +281,54 @@ const extents = [1, 2, 3, 5, 7, 8, 16, 17, 33];
 export function randomProgram(seed: number): TestProgram {
   const random = new Random(seed);
   const symbolic = random.chance(40);
-  const sizes = new Map<string, Dim>(symbolic ? [["A", symbol("A", 0, 64)], ["B", symbol("B", 1, 64)]] : []);
+  const sizes = new Map<string, Dim>(
+    symbolic
+      ? [
+          ["A", symbol("A", 0, 64)],
+          ["B", symbol("B", 1, 64)],
+        ]
+      : [],
+  );
   const rank = 1 + random.below(4);
-  const shape: Dim[] = Array.from({ length: rank }, () => (symbolic && random.chance(50) ? sizes.get(random.pick(["A", "B"]))! : random.chance(4) ? 0 : random.pick(rank > 3 ? extents.slice(0, 6) : extents)));
+  const shape: Dim[] = Array.from({ length: rank }, () =>
+    symbolic && random.chance(50)
+      ? sizes.get(random.pick(["A", "B"]))!
+      : random.chance(4)
+        ? 0
+        : random.pick(rank > 3 ? extents.slice(0, 6) : extents),
+  );
   const builder = new Builder(random, sizes);
   const dtype = random.pick(dtypes);
   builder.input(dtype, shape);
-  if (random.chance(60)) builder.input(dtype, shape.map((size) => (random.chance(25) ? 1 : size)));
+  if (random.chance(60))
+    builder.input(
+      dtype,
+      shape.map((size) => (random.chance(25) ? 1 : size)),
+    );
   builder.grow(3 + random.below(7));
   const { items, inputs, context } = builder;
   const chosen = [items[items.length - 1]!, ...(random.chance(40) ? [random.pick(items)] : [])];
   const outputs = chosen.map(({ value }, k) => ({ name: `y${k}`, value }));
-  const points = symbolic ? [{ A: 5, B: 17 }, { A: 33, B: 1 }, { A: 0, B: 7 }] : [{ A: 0, B: 0 }];
+  const points = symbolic
+    ? [
+        { A: 5, B: 17 },
+        { A: 33, B: 1 },
+        { A: 0, B: 7 },
+      ]
+    : [{ A: 0, B: 0 }];
   const sets = points.map((point) =>
     inputs.map(({ value }) =>
-      randomTensor(random, value.dtype, value.shape.map((size) => (typeof size === "number" ? size : point[size.toString() as "A" | "B"]))),
+      randomTensor(
+        random,
+        value.dtype,
+        value.shape.map((size) => (typeof size === "number" ? size : point[size.toString() as "A" | "B"])),
+      ),
     ),
   );
-  return { name: `random${seed}`, graph: new Graph(context, inputs, outputs), inputs: sets, exact: chosen.map(({ exact }) => exact) };
+  return {
+    name: `random${seed}`,
+    graph: new Graph(context, inputs, outputs),
+    inputs: sets,
+    exact: chosen.map(({ exact }) => exact),
+  };
 }

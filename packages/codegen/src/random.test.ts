@@ -22,14 +22,20 @@ test.each(runnableTargets)("$name gives what the interpreter gives", { timeout: 
 /** The same operators with the inputs known: everything can be folded. */
 function onConstants(graph: Graph, inputs: readonly Tensor[]): Graph {
   const { context } = graph;
-  const known = new Map<Value, Value>(graph.inputs.map(({ value }, k) => [value, context.constant(inputs[k] as Tensor)]));
+  const known = new Map<Value, Value>(
+    graph.inputs.map(({ value }, k) => [value, context.constant(inputs[k] as Tensor)]),
+  );
   for (const node of graph.nodes()) {
     if (node.op === inputOp) continue;
     const operands = node.inputs.map((value) => value && known.get(value));
     const results = context.applyOp(node.op, operands, node.attributes, { outputs: node.outputs.length });
     node.outputs.forEach((value, k) => known.set(value, results[k] as Value));
   }
-  return new Graph(context, [], graph.outputs.map(({ name, value }) => ({ name, value: known.get(value) as Value })));
+  return new Graph(
+    context,
+    [],
+    graph.outputs.map(({ name, value }) => ({ name, value: known.get(value) as Value })),
+  );
 }
 
 test("the optimizer keeps every bit, with inputs open and with inputs known", () => {

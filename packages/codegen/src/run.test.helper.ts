@@ -15,12 +15,19 @@ export interface TestProgram {
   readonly exact: readonly boolean[];
 }
 
-export const runnableTargets: readonly Target[] = cpuTargets.filter((target) => cpuLevels().some((level) => level.name === target.name && level.runs));
+export const runnableTargets: readonly Target[] = cpuTargets.filter((target) =>
+  cpuLevels().some((level) => level.name === target.name && level.runs),
+);
 
 /** What the compiled programs give that the interpreter, on the graphs as they were built, does not. */
 export async function mismatches(programs: readonly TestProgram[], target: Target): Promise<string[]> {
-  const generated = await generate(programs.map(({ name, graph }) => ({ name, graph: optimize(graph) })), target);
-  const engine = openEngine(engineBytes({ name: "test", precision: "fp32", assets: [], provenance: "{}", report: "{}", ...generated.spec }));
+  const generated = await generate(
+    programs.map(({ name, graph }) => ({ name, graph: optimize(graph) })),
+    target,
+  );
+  const engine = openEngine(
+    engineBytes({ name: "test", precision: "fp32", assets: [], provenance: "{}", report: "{}", ...generated.spec }),
+  );
   const found: string[] = [];
   try {
     for (const program of programs) {
@@ -30,7 +37,10 @@ export async function mismatches(programs: readonly TestProgram[], target: Targe
         const actual = await session.run(inputs);
         expected.forEach((want, k) => {
           const difference = differs(actual[k] as Tensor, want, program.exact[k] as boolean);
-          if (difference !== undefined) found.push(`${program.name} output ${k} on [${inputs.map((x) => x.shape.join("×")).join(", ")}]: ${difference}\n${program.graph}`);
+          if (difference !== undefined)
+            found.push(
+              `${program.name} output ${k} on [${inputs.map((x) => x.shape.join("×")).join(", ")}]: ${difference}\n${program.graph}`,
+            );
         });
       }
       await session.close();
@@ -42,13 +52,19 @@ export async function mismatches(programs: readonly TestProgram[], target: Targe
 }
 
 /** Relative and absolute tolerance of a chain of a few inexact operations. */
-const tolerances: Partial<Record<Tensor["dtype"], number>> = { float64: 1e-9, float32: 2e-5, float16: 1e-2, bfloat16: 8e-2 };
+const tolerances: Partial<Record<Tensor["dtype"], number>> = {
+  float64: 1e-9,
+  float32: 2e-5,
+  float16: 1e-2,
+  bfloat16: 8e-2,
+};
 
 export function differs(actual: Tensor, expected: Tensor, exact: boolean): string | undefined {
   if (actual.dtype !== expected.dtype || actual.shape.join() !== expected.shape.join())
     return `${actual.dtype}[${actual.shape}] instead of ${expected.dtype}[${expected.shape}]`;
   if (!isFloat(expected.dtype)) {
-    for (let i = 0; i < expected.data.length; i++) if (actual.data[i] !== expected.data[i]) return `[${i}] is ${actual.data[i]}, not ${expected.data[i]}`;
+    for (let i = 0; i < expected.data.length; i++)
+      if (actual.data[i] !== expected.data[i]) return `[${i}] is ${actual.data[i]}, not ${expected.data[i]}`;
     return undefined;
   }
   const [a, b] = [toNumbers(actual), toNumbers(expected)];

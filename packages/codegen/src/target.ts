@@ -21,5 +21,8 @@ export interface Target {
   rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): GroupRules;
   print(kernel: Kernel, name: string, layoutOf: LayoutOf): PrintedSource;
   /** Compiles the kernels' sources to one image. */
-  compile(sources: readonly { source: string; headers: readonly string[] }[], options: { signal?: AbortSignal | undefined; cacheDir?: string | undefined }): Promise<Uint8Array>;
+  compile(
+    sources: readonly { source: string; headers: readonly string[] }[],
+    options: { signal?: AbortSignal | undefined; cacheDir?: string | undefined },
+  ): Promise<Uint8Array>;
 }

@@ -1,8 +1,32 @@
 import fc from "fast-check";
-import { create, all } from "mathjs";
+import { all, create } from "mathjs";
 import { describe, expect, test } from "vitest";
 import {
-  add, affineIn, asSymbol, atLeast, ceildiv, compareDims, type Dim, dependsOn, equalDims, evaluateDim, floordiv, formatDim, loopVariable, max, min, mod, mul, neg, parseDim, rangeOf, sub, substitute, symbol, type SymbolAtom, visitSymbols,
+  add,
+  affineIn,
+  asSymbol,
+  atLeast,
+  ceildiv,
+  compareDims,
+  type Dim,
+  dependsOn,
+  equalDims,
+  evaluateDim,
+  floordiv,
+  formatDim,
+  loopVariable,
+  max,
+  min,
+  mod,
+  mul,
+  neg,
+  parseDim,
+  rangeOf,
+  type SymbolAtom,
+  sub,
+  substitute,
+  symbol,
+  visitSymbols,
 } from "./index.js";
 
 const mathjs = create(all!);
@@ -11,7 +35,12 @@ const mathjs = create(all!);
 const symbols = { N: symbol("N"), W: symbol("W", 1, 40), K: symbol("K", 3), S: symbol("S", -9, 9) };
 type Name = keyof typeof symbols;
 type Values = Record<Name, number>;
-const values = fc.record({ N: fc.integer({ min: 0, max: 60 }), W: fc.integer({ min: 1, max: 40 }), K: fc.integer({ min: 3, max: 50 }), S: fc.integer({ min: -9, max: 9 }) });
+const values = fc.record({
+  N: fc.integer({ min: 0, max: 60 }),
+  W: fc.integer({ min: 1, max: 40 }),
+  K: fc.integer({ min: 3, max: 50 }),
+  S: fc.integer({ min: -9, max: 9 }),
+});
 
 /** An expression in three forms: a Dim, text for mathjs, a plain function. */
 interface Form {
@@ -22,19 +51,25 @@ interface Form {
 
 const leaf: fc.Arbitrary<Form> = fc.oneof(
   fc.integer({ min: -12, max: 12 }).map((n) => ({ dim: n, text: `(${n})`, value: () => n })),
-  fc.constantFrom(...(Object.keys(symbols) as Name[])).map((name) => ({ dim: symbols[name], text: name, value: (at: Values) => at[name] })),
+  fc
+    .constantFrom(...(Object.keys(symbols) as Name[]))
+    .map((name) => ({ dim: symbols[name], text: name, value: (at: Values) => at[name] })),
 );
 const floorOf = (x: number, y: number) => Math.floor(x / y);
-const binary: readonly [(a: Dim, b: Dim) => Dim, (a: string, b: string) => string, (a: number, b: number) => number][] = [
-  [(a, b) => add(a, b), (a, b) => `(${a} + ${b})`, (a, b) => a + b],
-  [sub, (a, b) => `(${a} - ${b})`, (a, b) => a - b],
-  [(a, b) => mul(a, b), (a, b) => `(${a} * ${b})`, (a, b) => a * b],
-  [min, (a, b) => `min(${a}, ${b})`, Math.min],
-  [max, (a, b) => `max(${a}, ${b})`, Math.max],
-];
+const binary: readonly [(a: Dim, b: Dim) => Dim, (a: string, b: string) => string, (a: number, b: number) => number][] =
+  [
+    [(a, b) => add(a, b), (a, b) => `(${a} + ${b})`, (a, b) => a + b],
+    [sub, (a, b) => `(${a} - ${b})`, (a, b) => a - b],
+    [(a, b) => mul(a, b), (a, b) => `(${a} * ${b})`, (a, b) => a * b],
+    [min, (a, b) => `min(${a}, ${b})`, Math.min],
+    [max, (a, b) => `max(${a}, ${b})`, Math.max],
+  ];
 /** Divisors that are never 0: numbers of either sign, and sizes that are at least 1. */
 const divisor: fc.Arbitrary<Form> = fc.oneof(
-  fc.integer({ min: -7, max: 12 }).filter((n) => n !== 0).map((n) => ({ dim: n, text: `(${n})`, value: () => n })),
+  fc
+    .integer({ min: -7, max: 12 })
+    .filter((n) => n !== 0)
+    .map((n) => ({ dim: n, text: `(${n})`, value: () => n })),
   fc.constantFrom<Form>(
     { dim: symbols.W, text: "W", value: (at) => at.W },
     { dim: add(symbols.N, 1), text: "(N + 1)", value: (at) => at.N + 1 },
@@ -57,7 +92,8 @@ const { form } = fc.letrec<{ form: Form }>((tie) => ({
       weight: 2,
       arbitrary: fc.tuple(fc.constantFrom("floor", "ceil", "mod"), tie("form"), divisor).map(([kind, a, b]) => ({
         dim: { floor: floordiv, ceil: ceildiv, mod }[kind]!(a.dim, b.dim),
-        text: kind === "mod" ? `(${a.text} - ${b.text} * floor(${a.text} / ${b.text}))` : `${kind}(${a.text} / ${b.text})`,
+        text:
+          kind === "mod" ? `(${a.text} - ${b.text} * floor(${a.text} / ${b.text}))` : `${kind}(${a.text} / ${b.text})`,
         value: (at: Values) => {
           const [x, y] = [a.value(at), b.value(at)];
           return kind === "floor" ? floorOf(x, y) : kind === "ceil" ? Math.ceil(x / y) : x - y * floorOf(x, y);
@@ -80,7 +116,10 @@ describe("random expressions", () => {
         const compiled = mathjs.compile(expr.text);
         for (const point of points) {
           const found = evaluateDim(expr.dim, at(point));
-          check(found === expr.value(point), `${formatDim(expr.dim)} is ${found}, not ${expr.value(point)} = ${expr.text} at ${JSON.stringify(point)}`);
+          check(
+            found === expr.value(point),
+            `${formatDim(expr.dim)} is ${found}, not ${expr.value(point)} = ${expr.text} at ${JSON.stringify(point)}`,
+          );
           check(found === compiled.evaluate({ ...point }), `mathjs differs: ${expr.text}`);
         }
       }),
@@ -107,7 +146,10 @@ describe("random expressions", () => {
         const order = compareDims(a.dim, b.dim);
         if (order === undefined) return;
         const difference = a.value(point) - b.value(point);
-        check(order === (difference < 0 ? "less" : difference > 0 ? "greater" : "equal"), `${formatDim(a.dim)} vs ${formatDim(b.dim)}: ${order}`);
+        check(
+          order === (difference < 0 ? "less" : difference > 0 ? "greater" : "equal"),
+          `${formatDim(a.dim)} vs ${formatDim(b.dim)}: ${order}`,
+        );
       }),
       runs,
     );
@@ -120,7 +162,10 @@ describe("random expressions", () => {
         const inside = { dim: max(3, replacement.dim), value: (p: Values) => Math.max(3, replacement.value(p)) };
         const replaced = substitute(expr.dim, (atom) => (atom.name === "K" ? inside.dim : undefined));
         const expected = expr.value({ ...point, K: inside.value(point) });
-        check(evaluateDim(replaced, at(point)) === expected, `${formatDim(expr.dim)} with K = ${formatDim(inside.dim)} became ${formatDim(replaced)}`);
+        check(
+          evaluateDim(replaced, at(point)) === expected,
+          `${formatDim(expr.dim)} with K = ${formatDim(inside.dim)} became ${formatDim(replaced)}`,
+        );
       }),
       runs,
     );
@@ -154,7 +199,10 @@ describe("random expressions", () => {
         const key = "$W";
         check(!dependsOn(affine.stride, key) && !dependsOn(affine.offset, key), "stride or offset depends on W");
         const value = evaluateDim(affine.stride, at(point)) * point.W + evaluateDim(affine.offset, at(point));
-        check(value === expr.value(point), `${formatDim(expr.dim)}: ${formatDim(affine.stride)}·W + ${formatDim(affine.offset)}`);
+        check(
+          value === expr.value(point),
+          `${formatDim(expr.dim)}: ${formatDim(affine.stride)}·W + ${formatDim(affine.offset)}`,
+        );
       }),
       runs,
     );
@@ -163,26 +211,39 @@ describe("random expressions", () => {
 
 describe("normal form", () => {
   /** Polynomials as maps from monomials to coefficients, built in the given order. */
-  const monomial = fc.tuple(fc.integer({ min: -5, max: 5 }), fc.array(fc.constantFrom<Name>("N", "W", "K", "S"), { maxLength: 3 }));
+  const monomial = fc.tuple(
+    fc.integer({ min: -5, max: 5 }),
+    fc.array(fc.constantFrom<Name>("N", "W", "K", "S"), { maxLength: 3 }),
+  );
   test("equal polynomials have equal keys, in whatever order they are built", () => {
     fc.assert(
-      fc.property(fc.array(monomial, { minLength: 1, maxLength: 6 }), fc.array(fc.nat(), { minLength: 6, maxLength: 6 }), (terms, order) => {
-        const dims = terms.map(([coefficient, names]) => mul(coefficient, ...names.map((name) => symbols[name])));
-        const shuffled = terms
-          .map(([coefficient, names], k) => ({ rank: order[k]!, dim: mul(...[...names].reverse().map((name) => symbols[name] as Dim), coefficient) }))
-          .sort((a, b) => a.rank - b.rank)
-          .map(({ dim }) => dim);
-        const [a, b] = [add(...dims), shuffled.reduce((x, y) => add(x, y), 0 as Dim)];
-        check(equalDims(a, b), `${formatDim(a)} and ${formatDim(b)}`);
-        expect(sub(a, b)).toBe(0);
-      }),
+      fc.property(
+        fc.array(monomial, { minLength: 1, maxLength: 6 }),
+        fc.array(fc.nat(), { minLength: 6, maxLength: 6 }),
+        (terms, order) => {
+          const dims = terms.map(([coefficient, names]) => mul(coefficient, ...names.map((name) => symbols[name])));
+          const shuffled = terms
+            .map(([coefficient, names], k) => ({
+              rank: order[k]!,
+              dim: mul(...[...names].reverse().map((name) => symbols[name] as Dim), coefficient),
+            }))
+            .sort((a, b) => a.rank - b.rank)
+            .map(({ dim }) => dim);
+          const [a, b] = [add(...dims), shuffled.reduce((x, y) => add(x, y), 0 as Dim)];
+          check(equalDims(a, b), `${formatDim(a)} and ${formatDim(b)}`);
+          expect(sub(a, b)).toBe(0);
+        },
+      ),
       runs,
     );
   });
   test("products distribute", () => {
     fc.assert(
       fc.property(form, form, form, (a, b, c) => {
-        check(equalDims(mul(a.dim, add(b.dim, c.dim)), add(mul(a.dim, b.dim), mul(a.dim, c.dim))), `${formatDim(a.dim)} times a sum`);
+        check(
+          equalDims(mul(a.dim, add(b.dim, c.dim)), add(mul(a.dim, b.dim), mul(a.dim, c.dim))),
+          `${formatDim(a.dim)} times a sum`,
+        );
       }),
       { numRuns: 300 },
     );

@@ -107,7 +107,9 @@ export function termsOf(dim: Dim): readonly Term[] {
 }
 
 function multiplyTerms(a: readonly Term[], b: readonly Term[]): Term[] {
-  return a.flatMap((x) => b.map((y) => ({ coefficient: x.coefficient * y.coefficient, atoms: sortAtoms([...x.atoms, ...y.atoms]) })));
+  return a.flatMap((x) =>
+    b.map((y) => ({ coefficient: x.coefficient * y.coefficient, atoms: sortAtoms([...x.atoms, ...y.atoms]) })),
+  );
 }
 
 const atomDim = (atom: Atom): Dim => new SymbolicDim([{ coefficient: 1, atoms: [atom] }]);
@@ -230,7 +232,14 @@ function atomicFloordiv(a: Dim, b: Dim): Dim {
     // ⌊⌊x/p⌋/q⌋ = ⌊x/(p·q)⌋
     const [term] = a.terms;
     const [atom] = term?.atoms ?? [];
-    if (a.terms.length === 1 && term?.coefficient === 1 && term.atoms.length === 1 && atom?.kind === "floordiv" && typeof atom.b === "number" && atom.b > 0)
+    if (
+      a.terms.length === 1 &&
+      term?.coefficient === 1 &&
+      term.atoms.length === 1 &&
+      atom?.kind === "floordiv" &&
+      typeof atom.b === "number" &&
+      atom.b > 0
+    )
       return floordiv(atom.a, atom.b * b);
   }
   if (a === 0) return 0;
@@ -253,7 +262,8 @@ export function mod(a: Dim, b: Dim): Dim {
   if (typeof rest === "number" && typeof b === "number") return mod(rest, b);
   // (x mod p·b) mod b = x mod b
   const inner = typeof rest === "number" ? undefined : onlyAtom(rest);
-  if (inner?.kind === "mod" && typeof inner.b === "number" && typeof b === "number" && inner.b % b === 0) return mod(inner.a, b);
+  if (inner?.kind === "mod" && typeof inner.b === "number" && typeof b === "number" && inner.b % b === 0)
+    return mod(inner.a, b);
   return atomDim(binaryAtom("mod", rest, b));
 }
 
@@ -336,14 +346,22 @@ function intervalOf(dim: Dim): Range {
     let to = term.coefficient;
     for (const atom of term.atoms) {
       const range = atomInterval(atom);
-      const corners = [product(from, range.low), product(from, range.high), product(to, range.low), product(to, range.high)];
+      const corners = [
+        product(from, range.low),
+        product(from, range.high),
+        product(to, range.low),
+        product(to, range.high),
+      ];
       from = Math.min(...corners);
       to = Math.max(...corners);
     }
     low += from;
     high += to;
   }
-  return { low: Number.isNaN(low) ? Number.NEGATIVE_INFINITY : low, high: Number.isNaN(high) ? Number.POSITIVE_INFINITY : high };
+  return {
+    low: Number.isNaN(low) ? Number.NEGATIVE_INFINITY : low,
+    high: Number.isNaN(high) ? Number.POSITIVE_INFINITY : high,
+  };
 }
 
 function atomInterval(atom: Atom): Range {
@@ -371,7 +389,9 @@ function atomInterval(atom: Atom): Range {
       const a = rangeOf(atom.a);
       const b = rangeOf(atom.b);
       if (b.low < 1) return { low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
-      const quotients = [a.low / b.low, a.low / b.high, a.high / b.low, a.high / b.high].map((q) => (Number.isNaN(q) ? 0 : q));
+      const quotients = [a.low / b.low, a.low / b.high, a.high / b.low, a.high / b.high].map((q) =>
+        Number.isNaN(q) ? 0 : q,
+      );
       return { low: Math.floor(Math.min(...quotients)), high: Math.floor(Math.max(...quotients)) };
     }
   }
@@ -498,7 +518,8 @@ export function formatDim(dim: Dim): string {
     if (a.kind === "floordiv") return `floor(${paren(a.a)} / ${paren(a.b)})`;
     return `${a.kind}(${formatDim(a.a)}, ${formatDim(a.b)})`;
   };
-  const paren = (d: Dim) => (typeof d !== "number" && (d.terms.length > 1 || d.terms[0]?.coefficient !== 1) ? `(${formatDim(d)})` : formatDim(d));
+  const paren = (d: Dim) =>
+    typeof d !== "number" && (d.terms.length > 1 || d.terms[0]?.coefficient !== 1) ? `(${formatDim(d)})` : formatDim(d);
   return dim.terms
     .map((term, k) => {
       const magnitude = Math.abs(term.coefficient);

@@ -4,12 +4,22 @@
  * Building the same node twice gives the same object, so common subexpressions merge by themselves; rewriting is rebuilding. A Graph is
  * its named inputs (in signature order, used or not), its named outputs and the context's assertions. Names of source nodes are a side table.
  */
-import { call, cast, constant as constantExpr, type Expr, index as indexExpr } from "./scalar.js";
+
 import { createHash } from "node:crypto";
 import { bytesOf, type DType, internalError, NimforgeError, sizeOf, type Tensor, tensor } from "@nimforge/tensor";
-import { type Dim, equalDims, formatDim, symbol } from "./dim.js";
-import { type Attribute, type Attributes, computedType, type Compute, linearize, type Op, OpContext, opaqueOp } from "./op.js";
+import { type Dim, equalDims, symbol } from "./dim.js";
+import {
+  type Attribute,
+  type Attributes,
+  type Compute,
+  computedType,
+  linearize,
+  type Op,
+  OpContext,
+  opaqueOp,
+} from "./op.js";
 import { propagateDims } from "./propagate.js";
+import { call, cast, constant as constantExpr, type Expr, index as indexExpr } from "./scalar.js";
 import { formatType, type TensorType, tensorType, type ValueType } from "./types.js";
 
 /** One output of a node. */
@@ -22,7 +32,8 @@ export class Value {
 
   /** The type, which must be a tensor's. */
   get tensor(): TensorType {
-    if (this.type.kind !== "tensor") throw internalError(`${this.node.op.name} gives a ${this.type.kind}, not a tensor`);
+    if (this.type.kind !== "tensor")
+      throw internalError(`${this.node.op.name} gives a ${this.type.kind}, not a tensor`);
     return this.type;
   }
   get dtype(): DType {
@@ -34,7 +45,7 @@ export class Value {
 
   /** The value where the build knows it: a constant node's tensor. */
   get constant(): Tensor | undefined {
-    return this.node.op === constantOp ? (this.node.attributes["value"] as Tensor) : undefined;
+    return this.node.op === constantOp ? (this.node.attributes.value as Tensor) : undefined;
   }
 
   #dims: readonly Dim[] | null | undefined;
@@ -65,27 +76,42 @@ export class Node {
 
   /** The declaration's view of this node. */
   view(name?: string): OpContext {
-    return new OpContext(this.op, this.inputs, this.attributes, this.context, this.outputs.length, name ?? this.context.nameOf(this));
+    return new OpContext(
+      this.op,
+      this.inputs,
+      this.attributes,
+      this.context,
+      this.outputs.length,
+      name ?? this.context.nameOf(this),
+    );
   }
 }
 
-export const inputOp: Op = opaqueOp("Input", { domain: "nim", attributes: { name: { type: "string" } } }, {
-  infer: () => {
-    throw internalError("graph inputs have a given type");
+export const inputOp: Op = opaqueOp(
+  "Input",
+  { domain: "nim", attributes: { name: { type: "string" } } },
+  {
+    infer: () => {
+      throw internalError("graph inputs have a given type");
+    },
+    reference: () => {
+      throw internalError("a graph input has no value of its own");
+    },
   },
-  reference: () => {
-    throw internalError("a graph input has no value of its own");
-  },
-});
+);
 
 /** A tensor known at build time. ONNX's Constant with its other spellings becomes this at import. */
-export const constantOp: Op = opaqueOp("Constant", { attributes: { value: { type: "tensor", required: true } } }, {
-  infer: (context) => {
-    const value = context.attribute("value") as Tensor;
-    return [tensorType(value.dtype, value.shape)];
+export const constantOp: Op = opaqueOp(
+  "Constant",
+  { attributes: { value: { type: "tensor", required: true } } },
+  {
+    infer: (context) => {
+      const value = context.attribute("value") as Tensor;
+      return [tensorType(value.dtype, value.shape)];
+    },
+    reference: (context) => [context.attribute("value") as Tensor],
   },
-  reference: (context) => [context.attribute("value") as Tensor],
-});
+);
 
 /** What must hold at run time because it could not be decided: left = right. */
 export interface Assertion {
@@ -128,7 +154,8 @@ export class Context {
   }
   /** An int64 vector of Dims; symbolic elements become a node that computes them. */
   shapeVector(dims: readonly Dim[]): Value {
-    if (dims.every((dim) => typeof dim === "number")) return this.constant(tensor("int64", [dims.length], dims.map(BigInt)));
+    if (dims.every((dim) => typeof dim === "number"))
+      return this.constant(tensor("int64", [dims.length], dims.map(BigInt)));
     return this.applyOp(dimsOp(dims), [], {})[0] as Value;
   }
 
@@ -144,12 +171,21 @@ export class Context {
   }
 
   /** A node of a registered op; `domain:Name` or `Name`. */
-  apply(name: string, inputs: readonly (Value | undefined)[], attributes: Attributes = {}, options: ApplyOptions = {}): readonly Value[] {
+  apply(
+    name: string,
+    inputs: readonly (Value | undefined)[],
+    attributes: Attributes = {},
+    options: ApplyOptions = {},
+  ): readonly Value[] {
     const colon = name.lastIndexOf(":");
     const [domain, plain] = colon < 0 ? ["", name] : [name.slice(0, colon), name.slice(colon + 1)];
     const op = this.lookup(domain, plain);
     if (!op)
-      throw new NimforgeError("unsupported", "unsupported-op", `operator ${name} is not supported`, { node: options.name, op: plain, domain });
+      throw new NimforgeError("unsupported", "unsupported-op", `operator ${name} is not supported`, {
+        node: options.name,
+        op: plain,
+        domain,
+      });
     return this.applyOp(op, inputs, attributes, options);
   }
 
@@ -157,8 +193,16 @@ export class Context {
    * A node of `op`: checks inputs and attributes against the declaration, infers types.
    * @throws NimforgeError malformed for a node that breaks a rule of its op, unsupported for a form that is not built
    */
-  applyOp(op: Op, given: readonly (Value | undefined)[], attributes: Attributes = {}, options: ApplyOptions = {}): readonly Value[] {
-    const other = op.instead?.(given.map((value) => value?.type), attributes);
+  applyOp(
+    op: Op,
+    given: readonly (Value | undefined)[],
+    attributes: Attributes = {},
+    options: ApplyOptions = {},
+  ): readonly Value[] {
+    const other = op.instead?.(
+      given.map((value) => value?.type),
+      attributes,
+    );
     if (other !== undefined) return this.apply(other, given, attributes, options);
     const inputs = trimTrailing(given);
     const outputs = options.outputs ?? 1;
@@ -193,7 +237,14 @@ export class Context {
     }
     if (semantics.kind === "composite") {
       const expansion = semantics.expand(view, inputs);
-      return this.#make(op, inputs, attributes, expansion.map((value) => value.type), undefined, expansion);
+      return this.#make(
+        op,
+        inputs,
+        attributes,
+        expansion.map((value) => value.type),
+        undefined,
+        expansion,
+      );
     }
     return this.#make(op, inputs, attributes, semantics.infer(view), undefined, undefined);
   }
@@ -209,9 +260,17 @@ export class Context {
     return new Node(this.#count++, op, inputs, attributes, this, types, computes, expansion);
   }
 
-  #key(op: Op, inputs: readonly (Value | undefined)[], attributes: Attributes, outputs: number, used?: readonly boolean[]): string {
+  #key(
+    op: Op,
+    inputs: readonly (Value | undefined)[],
+    attributes: Attributes,
+    outputs: number,
+    used?: readonly boolean[],
+  ): string {
     const operands = inputs.map((value) => (value ? `${value.node.id}.${value.index}` : "-")).join(",");
-    const named = Object.keys(attributes).sort().map((name) => `${name}=${this.#attributeKey(attributes[name] as Attribute)}`);
+    const named = Object.keys(attributes)
+      .sort()
+      .map((name) => `${name}=${this.#attributeKey(attributes[name] as Attribute)}`);
     return `${op.domain}:${op.name}#${opIdentity(op)}(${operands}){${named.join(";")}}${outputs}${used?.map(Number).join("") ?? ""}`;
   }
 
@@ -276,7 +335,10 @@ function verify(view: OpContext): void {
     if (!value || !spec?.types) return;
     const type = value.type;
     if (type.kind !== "tensor" || !spec.types.includes(type.dtype))
-      view.fail(`input ${spec.name} has a type that the operator does not take`, { expected: spec.types.join(", "), found: formatType(type) });
+      view.fail(`input ${spec.name} has a type that the operator does not take`, {
+        expected: spec.types.join(", "),
+        found: formatType(type),
+      });
   });
   for (const [name, spec] of Object.entries(op.attributes))
     if (spec.required && attributes[name] === undefined) view.fail(`attribute ${name} is missing`);
@@ -286,7 +348,13 @@ function verify(view: OpContext): void {
 export function dimsOp(dims: readonly Dim[], dtype: DType = "int64", shape: readonly number[] = [dims.length]): Op {
   const element = (context: OpContext) =>
     context.over(shape, (...at) => cast(dtype, chooseDim(dims, linearize(shape, at))));
-  return { domain: "nim", name: "Dims", inputs: [], attributes: {}, semantics: { kind: "loop", compute: (context) => [element(context)] } };
+  return {
+    domain: "nim",
+    name: "Dims",
+    inputs: [],
+    attributes: {},
+    semantics: { kind: "loop", compute: (context) => [element(context)] },
+  };
 }
 
 export class Graph {
@@ -323,7 +391,10 @@ export class Graph {
       const inputs = node.inputs.map((value) => value && (replaced.get(value) as Value));
       let outputs = node.op === inputOp ? node.outputs : rewrite(node, inputs);
       if (!outputs) outputs = rebuild(node, inputs);
-      else if (node.op !== inputOp) for (const name of context.originOf(node)) for (const value of outputs) if (value.node.op !== inputOp && value.node.op !== constantOp) context.addOrigin(value.node, name);
+      else if (node.op !== inputOp)
+        for (const name of context.originOf(node))
+          for (const value of outputs)
+            if (value.node.op !== inputOp && value.node.op !== constantOp) context.addOrigin(value.node, name);
       node.outputs.forEach((value, k) => replaced.set(value, outputs[k] as Value));
     }
     const outputs = this.outputs.map(({ name, value }) => ({ name, value: replaced.get(value) as Value }));
@@ -381,7 +452,9 @@ export function printGraph(graph: Graph): string {
     const attributes = Object.entries(node.attributes).map(([key, value]) => `${key}=${formatAttribute(value)}`);
     const left = node.outputs.map(nameOf).join(", ");
     const right = `${node.op.domain ? `${node.op.domain}:` : ""}${node.op.name}(${node.inputs.map(nameOf).join(", ")})`;
-    lines.push(`${left} = ${right}${attributes.length > 0 ? ` {${attributes.join(", ")}}` : ""} : ${node.outputs.map((v) => formatType(v.type)).join(", ")}`);
+    lines.push(
+      `${left} = ${right}${attributes.length > 0 ? ` {${attributes.join(", ")}}` : ""} : ${node.outputs.map((v) => formatType(v.type)).join(", ")}`,
+    );
   }
   lines.push(`return ${graph.outputs.map(({ name, value }) => `${JSON.stringify(name)}=${nameOf(value)}`).join(", ")}`);
   return lines.join("\n");
@@ -390,19 +463,22 @@ export function printGraph(graph: Graph): string {
 function formatAttribute(value: Attribute): string {
   if (typeof value === "object" && "dtype" in value) {
     const t = value as Tensor;
-    return sizeOf(t.shape) <= 8 ? `${t.dtype}[${t.shape.join(",")}](${Array.from(t.data as ArrayLike<unknown>).join(" ")})` : `${t.dtype}[${t.shape.join(",")}]`;
+    return sizeOf(t.shape) <= 8
+      ? `${t.dtype}[${t.shape.join(",")}](${Array.from(t.data as ArrayLike<unknown>).join(" ")})`
+      : `${t.dtype}[${t.shape.join(",")}]`;
   }
   if (Array.isArray(value)) return `[${value.map((item) => formatAttribute(item as Attribute)).join(", ")}]`;
   return typeof value === "object" ? "graph" : JSON.stringify(typeof value === "bigint" ? String(value) : value);
 }
 
-
 /** dims[i] as a chain of selects: what Shape and shape vectors are made of. */
 export function chooseDim(dims: readonly Dim[], i: Dim): Expr {
   if (typeof i === "number") return indexExpr(dims[i] ?? 0);
-  return dims.slice(0, -1).reduceRight<Expr>(
-    (rest, dim, k) => call("select", call("eq", indexExpr(i), constantExpr("int64", BigInt(k))), indexExpr(dim), rest),
-    indexExpr(dims[dims.length - 1] ?? 0),
-  );
+  return dims
+    .slice(0, -1)
+    .reduceRight<Expr>(
+      (rest, dim, k) =>
+        call("select", call("eq", indexExpr(i), constantExpr("int64", BigInt(k))), indexExpr(dim), rest),
+      indexExpr(dims[dims.length - 1] ?? 0),
+    );
 }
-

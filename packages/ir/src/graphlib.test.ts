@@ -8,7 +8,15 @@ test("a graph as graphlib sees it", () => {
   const [y] = context.apply("Relu", [x], {}, { name: "relu" });
   const [square] = context.apply("Mul", [y!, y!], {}, { name: "square" });
   const [out] = context.apply("Add", [square!, x]);
-  const graph = new Graph(context, [{ name: "x", value: x }], [{ name: "y", value: out! }, { name: "x", value: y! }], "net");
+  const graph = new Graph(
+    context,
+    [{ name: "x", value: x }],
+    [
+      { name: "y", value: out! },
+      { name: "x", value: y! },
+    ],
+    "net",
+  );
   const view = toGraphlib(graph);
   expect(view.graph()).toBe("net");
   expect(view.isDirected()).toBe(true);
@@ -33,7 +41,16 @@ test("several outputs of one node and inputs that nothing reads", () => {
   const unused = context.input("u", tensorType("int64", []));
   const [a, b] = context.apply("Split", [x], { num_outputs: 2 }, { name: "halves", outputs: 2 });
   const [out] = context.apply("Sub", [b!, a!], {}, { name: "halves" }); // the same name again
-  const view = toGraphlib(new Graph(context, [{ name: "x", value: x }, { name: "u", value: unused }], [{ name: "y", value: out! }]));
+  const view = toGraphlib(
+    new Graph(
+      context,
+      [
+        { name: "x", value: x },
+        { name: "u", value: unused },
+      ],
+      [{ name: "y", value: out! }],
+    ),
+  );
   expect(view.outEdges("halves", "halves.1")?.map((edge) => view.edge(edge))).toEqual([
     { type: "float32[3]", output: 1, input: 0 },
     { type: "float32[3]", output: 0, input: 1 },

@@ -1,10 +1,10 @@
 export * from "./dim.js";
 export * from "./graph.js";
+export { type GraphlibEdge, type GraphlibNode, toGraphlib } from "./graphlib.js";
+export * from "./import/onnx/index.js";
+export { evaluate, evaluateNode, evaluateValues, isTensorValue } from "./interpreter/index.js";
 export * from "./op.js";
+export { families, findOp } from "./ops/index.js";
+export { parseDim } from "./parse-dim.js";
 export * from "./scalar.js";
 export * from "./types.js";
-export { evaluate, evaluateNode, evaluateValues, isTensorValue } from "./interpreter/index.js";
-export { families, findOp } from "./ops/index.js";
-export * from "./import/onnx/index.js";
-export { type GraphlibEdge, type GraphlibNode, toGraphlib } from "./graphlib.js";
-export { parseDim } from "./parse-dim.js";

@@ -8,7 +8,7 @@
 import { type DType, dtypeNames, dtypes, NimforgeError, type Tensor } from "@nimforge/tensor";
 import { add, compareDims, type Dim, equalDims, formatDim, formatShape, loopVariable, mul } from "./dim.js";
 import type { Context, Graph, Value } from "./graph.js";
-import { constant, type Expr, index, type LoopAxis, type Monoid, load, reduce } from "./scalar.js";
+import { type Expr, type LoopAxis, load, type Monoid, reduce } from "./scalar.js";
 import { formatType, type TensorType, tensorType, type ValueType } from "./types.js";
 
 /** Values of attributes. Integers are numbers when safe, else BigInt. */
@@ -68,7 +68,9 @@ export interface Op {
   /** Each use is a node of its own (random numbers, state). */
   readonly impure?: boolean;
   /** Name of the op that stands for this one on inputs of other kinds: strings, sequences, optionals. */
-  readonly instead?: ((inputs: readonly (ValueType | undefined)[], attributes: Attributes) => string | undefined) | undefined;
+  readonly instead?:
+    | ((inputs: readonly (ValueType | undefined)[], attributes: Attributes) => string | undefined)
+    | undefined;
   readonly examples?: readonly OpExample[];
   readonly semantics: Loop | Composite | Opaque;
 }
@@ -103,7 +105,8 @@ const inputSpec = (input: InputSpec | string): InputSpec =>
 
 /** A plain value stands for an optional attribute with that default. */
 function attributeSpec(value: AttributeSpec | Attribute): AttributeSpec {
-  if (typeof value === "object" && "type" in value && typeof value.type === "string" && !("dtype" in value)) return value as AttributeSpec;
+  if (typeof value === "object" && "type" in value && typeof value.type === "string" && !("dtype" in value))
+    return value as AttributeSpec;
   const fallback = value as Attribute;
   if (typeof fallback === "string") return { type: "string", default: fallback };
   if (typeof fallback === "number") return { type: Number.isInteger(fallback) ? "int" : "float", default: fallback };
@@ -125,7 +128,11 @@ function declare(name: string, declaration: Declaration, semantics: Op["semantic
 }
 
 /** Inputs are written `"X"`, `"bias?"` (optional), `"inputs*"` (variadic), or as InputSpec. */
-export const loopOp = (name: string, declaration: Declaration, compute: (context: OpContext) => Compute | readonly Compute[]): Op =>
+export const loopOp = (
+  name: string,
+  declaration: Declaration,
+  compute: (context: OpContext) => Compute | readonly Compute[],
+): Op =>
   declare(name, declaration, {
     kind: "loop",
     compute: (context) => {
@@ -226,14 +233,18 @@ export class OpContext {
   int(name: string): number {
     const value = this.attribute(name);
     if (typeof value === "bigint") return Number(value);
-    return typeof value === "number" ? value : this.fail(`attribute ${name} must be an integer`, { found: String(value) });
+    return typeof value === "number"
+      ? value
+      : this.fail(`attribute ${name} must be an integer`, { found: String(value) });
   }
   float(name: string): number {
     return this.int(name);
   }
   string(name: string): string {
     const value = this.attribute(name);
-    return typeof value === "string" ? value : this.fail(`attribute ${name} must be a string`, { found: String(value) });
+    return typeof value === "string"
+      ? value
+      : this.fail(`attribute ${name} must be a string`, { found: String(value) });
   }
   ints(name: string): number[] | undefined {
     const value = this.attribute(name);
@@ -249,7 +260,8 @@ export class OpContext {
   }
   axes(values: readonly number[], rank: number, name = "axes"): number[] {
     const normalized = values.map((value) => this.axis(value, rank, name));
-    if (new Set(normalized).size !== normalized.length) this.fail(`${name} are not unique`, { found: `[${values.join(", ")}]` });
+    if (new Set(normalized).size !== normalized.length)
+      this.fail(`${name} are not unique`, { found: `[${values.join(", ")}]` });
     return normalized;
   }
 
@@ -265,17 +277,26 @@ export class OpContext {
   needDims(input: number): readonly Dim[] {
     const dims = this.dims(input);
     const name = this.op.inputs[Math.min(input, this.op.inputs.length - 1)]?.name ?? String(input);
-    return dims ?? this.unsupported(`${name} is known only at run time`, `fix ${name} with --bind, or make it a constant in the model`);
+    return (
+      dims ??
+      this.unsupported(
+        `${name} is known only at run time`,
+        `fix ${name} with --bind, or make it a constant in the model`,
+      )
+    );
   }
   needInts(input: number): number[] {
-    return this.needDims(input).map((dim) => (typeof dim === "number" ? dim : this.unsupported(`${formatDim(dim)} must be a known number here`)));
+    return this.needDims(input).map((dim) =>
+      typeof dim === "number" ? dim : this.unsupported(`${formatDim(dim)} must be a known number here`),
+    );
   }
 
   /** States that two sizes are equal: decided now, or checked at run time. Returns the more specific one. */
   same(a: Dim, b: Dim, what: string): Dim {
     if (equalDims(a, b)) return a;
     const order = compareDims(a, b);
-    if (order === "less" || order === "greater") this.fail(`${what} must match`, { expected: formatDim(a), found: formatDim(b) });
+    if (order === "less" || order === "greater")
+      this.fail(`${what} must match`, { expected: formatDim(a), found: formatDim(b) });
     this.context.assume(a, b, `${this.nodeName ?? this.op.name}: ${what} must match`);
     return typeof b === "number" ? b : a;
   }
@@ -291,7 +312,8 @@ export class OpContext {
         if (size === 1) size = own;
         else if (!equalDims(size, own)) {
           const differ = compareDims(size, own);
-          if (differ === "less" || differ === "greater") this.fail("inputs do not broadcast", { found: shapes.map(formatShape).join(" and ") });
+          if (differ === "less" || differ === "greater")
+            this.fail("inputs do not broadcast", { found: shapes.map(formatShape).join(" and ") });
           size = this.same(size, own, "broadcast sizes");
         }
       }
@@ -303,7 +325,11 @@ export class OpContext {
   at(input: number, at: readonly Dim[]): Expr {
     const { dtype, shape } = this.type(input);
     const offset = at.length - shape.length;
-    return load(input, dtype, shape.map((size, axis) => (size === 1 ? 0 : (at[axis + offset] as Dim))));
+    return load(
+      input,
+      dtype,
+      shape.map((size, axis) => (size === 1 ? 0 : (at[axis + offset] as Dim))),
+    );
   }
   /** Loads input `input` at exactly this index. */
   load(input: number, at: readonly Dim[]): Expr {
@@ -341,11 +367,13 @@ export function reduceOver(monoid: Monoid, extents: readonly Dim[], body: (...at
 
 /** The result type of a Compute. */
 export function computedType(compute: Compute): TensorType {
-  return tensorType(compute.body.dtype, compute.axes.map((axis) => axis.extent));
+  return tensorType(
+    compute.body.dtype,
+    compute.axes.map((axis) => axis.extent),
+  );
 }
 
 /** Row-major position of an index in a shape. */
 export function linearize(shape: readonly Dim[], at: readonly Dim[]): Dim {
   return shape.reduce<Dim>((position, size, axis) => add(mul(position, size), at[axis] as Dim), 0);
 }
-

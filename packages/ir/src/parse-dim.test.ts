@@ -1,7 +1,26 @@
 import { expect, test } from "vitest";
-import { add, ceildiv, type Dim, floordiv, formatDim, max, min, mod, mul, neg, parseDim, sub, symbol } from "./index.js";
+import {
+  add,
+  ceildiv,
+  type Dim,
+  floordiv,
+  formatDim,
+  max,
+  min,
+  mod,
+  mul,
+  neg,
+  parseDim,
+  sub,
+  symbol,
+} from "./index.js";
 
-const sizes: Record<string, Dim> = { N: symbol("N"), W: symbol("W", 1), batch_size: symbol("batch_size", 1), e: symbol("e") };
+const sizes: Record<string, Dim> = {
+  N: symbol("N"),
+  W: symbol("W", 1),
+  batch_size: symbol("batch_size", 1),
+  e: symbol("e"),
+};
 const { N, W, batch_size, e } = sizes as Record<string, Dim> & { N: Dim; W: Dim; batch_size: Dim; e: Dim };
 const read = (text: string) => parseDim(text, (name) => sizes[name]);
 

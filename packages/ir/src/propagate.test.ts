@@ -1,13 +1,28 @@
 import { type DType, tensor } from "@nimforge/tensor";
 import { expect, test } from "vitest";
-import { add, Context, type Dim, evaluate, findOp, floordiv, formatDim, formatShape, Graph, mul, symbol, tensorType, type Value } from "./index.js";
+import {
+  add,
+  Context,
+  type Dim,
+  evaluate,
+  findOp,
+  floordiv,
+  formatDim,
+  formatShape,
+  Graph,
+  mul,
+  symbol,
+  tensorType,
+  type Value,
+} from "./index.js";
 
 const [N, H, W] = [symbol("N", 1), symbol("H", 1), symbol("W", 1)];
 const context = new Context(findOp);
-const one = (name: string, inputs: readonly (Value | undefined)[], attributes = {}) => context.apply(name, inputs, attributes)[0]!;
+const one = (name: string, inputs: readonly (Value | undefined)[], attributes = {}) =>
+  context.apply(name, inputs, attributes)[0]!;
 const ints = (...values: number[]) => context.constant(tensor("int64", [values.length], values.map(BigInt)));
 const int = (value: number) => context.constant(tensor("int64", [], [BigInt(value)]));
-const text = (dims: readonly Dim[] | undefined) => dims && dims.map(formatDim).join(", ");
+const text = (dims: readonly Dim[] | undefined) => dims?.map(formatDim).join(", ");
 const image = context.input("x", tensorType("float32", [N, 3, H, W]));
 const shape = one("Shape", [image]);
 
@@ -15,10 +30,22 @@ test("Shape → Gather → Mul → Concat → Reshape", () => {
   const height = one("Gather", [shape, int(2)]);
   const width = one("Gather", [shape, int(-1)]);
   const doubled = one("Mul", [height, int(2)]);
-  const parts = [ints(0), one("Unsqueeze", [doubled, ints(0)]), one("Unsqueeze", [one("Div", [width, int(2)]), ints(0)]), ints(-1)];
+  const parts = [
+    ints(0),
+    one("Unsqueeze", [doubled, ints(0)]),
+    one("Unsqueeze", [one("Div", [width, int(2)]), ints(0)]),
+    ints(-1),
+  ];
   const target = one("Concat", parts, { axis: 0 });
   expect(text(target.dims)).toBe(`0, 2*H, ${formatDim(floordiv(W, 2))}, -1`);
-  const flat = one("Reshape", [image, one("Concat", [one("Slice", [shape, ints(0), ints(1)]), ints(3), one("Unsqueeze", [one("Mul", [height, width]), ints(0)])], { axis: 0 })]);
+  const flat = one("Reshape", [
+    image,
+    one(
+      "Concat",
+      [one("Slice", [shape, ints(0), ints(1)]), ints(3), one("Unsqueeze", [one("Mul", [height, width]), ints(0)])],
+      { axis: 0 },
+    ),
+  ]);
   expect(formatShape(flat.shape)).toBe(formatShape([N, 3, mul(H, W)]));
 });
 

@@ -2,11 +2,27 @@
  * Value propagation: the elements of small integer tensors as Dims. It runs an op's own loop on symbols, so Shape → Gather → Mul → Concat →
  * Reshape needs no rule of its own.
  */
-import { type Atom, SymbolicDim } from "./dim.js";
+
 import { type DType, dtypeInfo, isInteger } from "@nimforge/tensor";
-import { add, asSymbol, compareDims, type Dim, evaluateDim, floordiv, max, min, mod, mul, neg, rangeOf, sub, substitute } from "./dim.js";
+import {
+  type Atom,
+  add,
+  asSymbol,
+  compareDims,
+  type Dim,
+  floordiv,
+  max,
+  min,
+  mod,
+  mul,
+  neg,
+  rangeOf,
+  SymbolicDim,
+  sub,
+  substitute,
+} from "./dim.js";
 import type { Value } from "./graph.js";
-import { type Expr, ExprIndex } from "./scalar.js";
+import type { Expr, ExprIndex } from "./scalar.js";
 
 /** More elements than this are never shape arithmetic. */
 const maxElements = 256;
@@ -82,7 +98,9 @@ function unbounded(expr: Expr, at: Bindings, inputs: readonly (Value | undefined
       return dims[position];
     }
     case "cast":
-      return carriesDims(expr.dtype) && carriesDims(expr.arg.dtype) && !(expr.dtype === "bool" && expr.arg.dtype !== "bool")
+      return carriesDims(expr.dtype) &&
+        carriesDims(expr.arg.dtype) &&
+        !(expr.dtype === "bool" && expr.arg.dtype !== "bool")
         ? evaluate(expr.arg, at, inputs)
         : expr.dtype === "bool"
           ? truth(compare("ne", evaluate(expr.arg, at, inputs), 0))
@@ -107,7 +125,11 @@ function unbounded(expr: Expr, at: Bindings, inputs: readonly (Value | undefined
   }
 }
 
-function evaluateCall(expr: Expr & { kind: "call" }, at: Bindings, inputs: readonly (Value | undefined)[]): Dim | undefined {
+function evaluateCall(
+  expr: Expr & { kind: "call" },
+  at: Bindings,
+  inputs: readonly (Value | undefined)[],
+): Dim | undefined {
   const argument = (k: number) => evaluate(expr.args[k] as Expr, at, inputs);
   if (expr.op === "select") {
     const condition = argument(0);
@@ -165,7 +187,14 @@ function compare(op: "eq" | "ne" | "lt" | "le" | "gt" | "ge", a: Dim | undefined
   if (a === undefined) return undefined;
   const order = compareDims(a, b);
   if (order === undefined) return undefined;
-  return { eq: order === "equal", ne: order !== "equal", lt: order === "less", le: order !== "greater", gt: order === "greater", ge: order !== "less" }[op];
+  return {
+    eq: order === "equal",
+    ne: order !== "equal",
+    lt: order === "less",
+    le: order !== "greater",
+    gt: order === "greater",
+    ge: order !== "less",
+  }[op];
 }
 
 const truth = (value: boolean | undefined): Dim | undefined => (value === undefined ? undefined : Number(value));
@@ -187,7 +216,10 @@ function resolve(dim: Dim, at: Bindings, inputs: readonly (Value | undefined)[])
   if (unknown) return undefined;
   return add(
     ...substituted.terms.map((term) =>
-      mul(term.coefficient, ...term.atoms.map((atom) => (atom.kind === "data" ? (data.get(atom.key) as number) : fromAtom(atom)))),
+      mul(
+        term.coefficient,
+        ...term.atoms.map((atom) => (atom.kind === "data" ? (data.get(atom.key) as number) : fromAtom(atom))),
+      ),
     ),
   );
 }

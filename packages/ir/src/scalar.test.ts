@@ -1,6 +1,33 @@
 import { describe, expect, test } from "vitest";
 import {
-  add, call, cast, constant, Context, dataIndex, equalDims, evaluate, type Expr, ExprIndex, findOp, floordiv, Graph, hasReduce, index, indexBy, load, loopOp, loopVariable, mapDataIndices, mul, operandsOf, reduce, rewriteExpr, sub, symbol, visitExpr, visitExprSymbols,
+  add,
+  Context,
+  call,
+  cast,
+  constant,
+  dataIndex,
+  type Expr,
+  ExprIndex,
+  equalDims,
+  evaluate,
+  findOp,
+  floordiv,
+  Graph,
+  hasReduce,
+  index,
+  indexBy,
+  load,
+  loopOp,
+  loopVariable,
+  mapDataIndices,
+  mul,
+  operandsOf,
+  reduce,
+  rewriteExpr,
+  sub,
+  symbol,
+  visitExpr,
+  visitExprSymbols,
 } from "./index.js";
 
 const N = symbol("N", 1);
@@ -51,7 +78,11 @@ test("the sign of zero is part of a constant's identity", () => {
 describe("rewriting", () => {
   const shared = call("exp", load(0, "float32", [i]));
   const k = loopVariable(4);
-  const whole = call("add", shared, reduce("sum", [{ variable: k, extent: 4 }], call("mul", shared, load(1, "float32", [add(mul(4, i), k)]))));
+  const whole = call(
+    "add",
+    shared,
+    reduce("sum", [{ variable: k, extent: 4 }], call("mul", shared, load(1, "float32", [add(mul(4, i), k)]))),
+  );
 
   test("nothing to do gives the same object", () => {
     expect(rewriteExpr(whole, {})).toBe(whole);
@@ -94,7 +125,9 @@ describe("rewriting", () => {
     const at = indexBy(load(1, "int64", [i]), 10);
     const gather = load(0, "float32", [add(at, 1)]);
     expect([...operandsOf(gather)].sort()).toEqual([0, 1]);
-    const rewritten = rewriteExpr(gather, { load: (part) => (part.operand === 1 ? load(7, "int64", part.index) : undefined) });
+    const rewritten = rewriteExpr(gather, {
+      load: (part) => (part.operand === 1 ? load(7, "int64", part.index) : undefined),
+    });
     expect([...operandsOf(rewritten)].sort()).toEqual([0, 7]);
     const names = new Set<string>();
     visitExprSymbols(rewritten, (atom) => names.add(atom.key));
@@ -104,7 +137,9 @@ describe("rewriting", () => {
   test("data indices are mapped through arithmetic", () => {
     const data = dataIndex(new ExprIndex(load(0, "int64", [0])), 8);
     const mapped = mapDataIndices(floordiv(add(mul(2, data), i), 3), () => new ExprIndex(load(1, "int64", [0])));
-    expect(equalDims(mapped, floordiv(add(mul(2, dataIndex(new ExprIndex(load(1, "int64", [0])), 8)), i), 3))).toBe(true);
+    expect(equalDims(mapped, floordiv(add(mul(2, dataIndex(new ExprIndex(load(1, "int64", [0])), 8)), i), 3))).toBe(
+      true,
+    );
   });
 });
 
@@ -120,7 +155,8 @@ describe("literals that the interpreter prints", () => {
     const op = loopOp("Literal", { domain: "test" }, (context) => context.over([1], () => expr));
     const context = new Context(findOp);
     const value = context.applyOp(op, [])[0]!;
-    return (evaluate(new Graph(context, [], [{ name: "y", value }]), [])[0] as { data: ArrayLike<number | bigint> }).data[0];
+    return (evaluate(new Graph(context, [], [{ name: "y", value }]), [])[0] as { data: ArrayLike<number | bigint> })
+      .data[0];
   };
   test.each<[Expr, number | bigint]>([
     [call("neg", f(-0)), 0],
@@ -140,4 +176,3 @@ describe("literals that the interpreter prints", () => {
     expect(expr.dtype === "float16" ? value === 0x7c00 : Object.is(value, expected)).toBe(true);
   });
 });
-

@@ -7,8 +7,24 @@
  */
 import { createHash } from "node:crypto";
 import { type DType, internalError, isFloat } from "@nimforge/tensor";
-import { add, floordiv, max, min, mod, mul, rangeOf, sub, SymbolicDim } from "./dim.js";
-import { type Atom, type DataIndex, type Dim, dataIndex, type SymbolAtom, substitute as substituteDim, visitSymbols } from "./dim.js";
+import {
+  type Atom,
+  add,
+  type DataIndex,
+  type Dim,
+  dataIndex,
+  floordiv,
+  max,
+  min,
+  mod,
+  mul,
+  rangeOf,
+  type SymbolAtom,
+  SymbolicDim,
+  sub,
+  substitute as substituteDim,
+  visitSymbols,
+} from "./dim.js";
 
 /** Operations on one element. Comparison and logic give bool; bitwise and shift are for integers. */
 export const scalarOps = {
@@ -75,7 +91,8 @@ export interface LoopAxis {
 const dimKey = (dim: Dim): string => (typeof dim === "number" ? String(dim) : dim.key);
 
 /** Keys are identities; long ones are digests, so a shared sub-expression costs one key however often it is used. */
-const shorten = (text: string): string => (text.length <= 80 ? text : `#${createHash("md5").update(text).digest("base64url")}`);
+const shorten = (text: string): string =>
+  text.length <= 80 ? text : `#${createHash("md5").update(text).digest("base64url")}`;
 
 export function constant(dtype: DType, value: number | bigint | boolean): ConstExpr {
   const plain = typeof value === "boolean" ? Number(value) : value;
@@ -84,11 +101,19 @@ export function constant(dtype: DType, value: number | bigint | boolean): ConstE
 
 /** A Dim as an int64 scalar. */
 export function index(dim: Dim): Expr {
-  return typeof dim === "number" ? constant("int64", BigInt(dim)) : { kind: "index", dtype: "int64", dim, key: shorten(`i(${dim.key})`) };
+  return typeof dim === "number"
+    ? constant("int64", BigInt(dim))
+    : { kind: "index", dtype: "int64", dim, key: shorten(`i(${dim.key})`) };
 }
 
 export function load(operand: number, dtype: DType, at: readonly Dim[]): LoadExpr {
-  return { kind: "load", dtype, operand, index: at, key: shorten(`ld${operand}:${dtype}[${at.map(dimKey).join(",")}]`) };
+  return {
+    kind: "load",
+    dtype,
+    operand,
+    index: at,
+    key: shorten(`ld${operand}:${dtype}[${at.map(dimKey).join(",")}]`),
+  };
 }
 
 export function call(op: ScalarOp, ...args: Expr[]): Expr {
@@ -118,7 +143,13 @@ function decideComparison(op: ScalarOp, args: readonly Expr[]): boolean | undefi
   }
   if (op === "not" && a.kind === "const") return !a.value;
   if (!["eq", "ne", "lt", "le", "gt", "ge"].includes(op) || a.dtype !== "int64") return undefined;
-  const dims = args.map((arg) => (arg.kind === "index" ? arg.dim : arg.kind === "const" && arg.value >= -maxExact && arg.value <= maxExact ? Number(arg.value) : undefined));
+  const dims = args.map((arg) =>
+    arg.kind === "index"
+      ? arg.dim
+      : arg.kind === "const" && arg.value >= -maxExact && arg.value <= maxExact
+        ? Number(arg.value)
+        : undefined,
+  );
   const [x, y] = dims;
   if (x === undefined || y === undefined) return undefined;
   const { low, high } = rangeOf(sub(x, y));
@@ -252,7 +283,10 @@ export function mapDataIndices(dim: Dim, map: (value: DataIndex) => DataIndex): 
     term.atoms.reduce<Dim>((value, atom) => {
       if (atom.kind === "symbol") return mul(value, new SymbolicDim([{ coefficient: 1, atoms: [atom] }]));
       if (atom.kind === "data") return mul(value, dataIndex(map(atom.value), mapDataIndices(atom.extent, map)));
-      return mul(value, { floordiv, mod, min, max }[atom.kind](mapDataIndices(atom.a, map), mapDataIndices(atom.b, map)));
+      return mul(
+        value,
+        { floordiv, mod, min, max }[atom.kind](mapDataIndices(atom.a, map), mapDataIndices(atom.b, map)),
+      );
     }, term.coefficient),
   );
   return add(...parts);

@@ -20,11 +20,17 @@ export type ValueType = TensorType | SequenceType | OptionalType;
 export const tensorType = (dtype: DType, shape: readonly Dim[]): TensorType => ({ kind: "tensor", dtype, shape });
 
 export function formatType(type: ValueType): string {
-  return type.kind === "tensor" ? `${type.dtype}${formatShape(type.shape)}` : `${type.kind}(${formatType(type.element)})`;
+  return type.kind === "tensor"
+    ? `${type.dtype}${formatShape(type.shape)}`
+    : `${type.kind}(${formatType(type.element)})`;
 }
 
 export function equalTypes(a: ValueType, b: ValueType): boolean {
   if (a.kind === "tensor" && b.kind === "tensor")
-    return a.dtype === b.dtype && a.shape.length === b.shape.length && a.shape.every((dim, k) => equalDims(dim, b.shape[k] as Dim));
+    return (
+      a.dtype === b.dtype &&
+      a.shape.length === b.shape.length &&
+      a.shape.every((dim, k) => equalDims(dim, b.shape[k] as Dim))
+    );
   return a.kind !== "tensor" && a.kind === b.kind && equalTypes(a.element, (b as SequenceType | OptionalType).element);
 }

@@ -2,13 +2,17 @@
  * Scales and shifts after a convolution or matrix product go into its weights:
  *   Conv(x, w, b)·s + t = Conv(x, w·s, b·s + t) for s, t constant per output channel (BatchNormalization is such a pair).
  */
-import { type Graph, type Node, type Value } from "@nimforge/ir";
+import type { Graph, Node, Value } from "@nimforge/ir";
 import { sizeOf } from "@nimforge/tensor";
 
 export function foldScales(graph: Graph): Graph {
   const uses = graph.useCounts();
   return graph.rewrite((node, inputs) => {
-    if (node.op.domain !== "" || (node.op.name !== "Mul" && node.op.name !== "Add" && node.op.name !== "Sub" && node.op.name !== "Div")) return undefined;
+    if (
+      node.op.domain !== "" ||
+      (node.op.name !== "Mul" && node.op.name !== "Add" && node.op.name !== "Sub" && node.op.name !== "Div")
+    )
+      return undefined;
     for (const side of node.op.name === "Mul" || node.op.name === "Add" ? [0, 1] : [0]) {
       const original = node.inputs[side] as Value;
       const product = inputs[side] as Value;
@@ -25,7 +29,8 @@ export function foldScales(graph: Graph): Graph {
 function channelVector(product: Value, factor: Value, output: Value): Value | undefined {
   const constant = factor.constant;
   const weights = product.node.inputs[1]?.constant;
-  if (!constant || !weights || weights.dtype !== constant.dtype || output.shape.length !== product.shape.length) return undefined;
+  if (!constant || !weights || weights.dtype !== constant.dtype || output.shape.length !== product.shape.length)
+    return undefined;
   const channels = weights.shape[0] as number;
   const count = sizeOf(constant.shape);
   const channelAxis = constant.shape.length - (product.shape.length - 1);
@@ -52,6 +57,9 @@ function fold(node: Node, conv: Node, vector: Value): readonly Value[] {
     return rebuilt(weights, start ? apply("Sub", start, wide) : apply("Neg", wide));
   }
   const operation = node.op.name; // Mul or Div
-  const column = context.apply("Reshape", [wide, context.shapeVector([channels, ...weights.shape.slice(1).map(() => 1)])])[0] as Value;
+  const column = context.apply("Reshape", [
+    wide,
+    context.shapeVector([channels, ...weights.shape.slice(1).map(() => 1)]),
+  ])[0] as Value;
   return rebuilt(apply(operation, weights, column), bias && apply(operation, bias, wide));
 }

@@ -1,5 +1,14 @@
 /** Constant folding: what depends on nothing that a run brings is computed now, by the interpreter. */
-import { type Dim, dimsOp, evaluateNode, type Graph, isTensorValue, type Node, type RuntimeValue, type Value } from "@nimforge/ir";
+import {
+  type Dim,
+  dimsOp,
+  evaluateNode,
+  type Graph,
+  isTensorValue,
+  type Node,
+  type RuntimeValue,
+  type Value,
+} from "@nimforge/ir";
 import { byteSize, isInteger, type Tensor, tensor } from "@nimforge/tensor";
 
 /** A folded constant never takes more than this; larger results stay computations. */
@@ -27,7 +36,10 @@ export function foldConstants(graph: Graph): Graph {
 function rebuiltNode(node: Node, inputs: readonly (Value | undefined)[]): Node {
   if (inputs.every((value, k) => value === node.inputs[k])) return node;
   const names = node.context.originOf(node);
-  const [first] = node.context.applyOp(node.op, inputs, node.attributes, { outputs: node.outputs.length, name: names[0] });
+  const [first] = node.context.applyOp(node.op, inputs, node.attributes, {
+    outputs: node.outputs.length,
+    name: names[0],
+  });
   for (const name of names) node.context.addOrigin((first as Value).node, name);
   return (first as Value).node;
 }
@@ -53,7 +65,9 @@ function foldable(node: Node): boolean {
     if (bytes > maxBytes) return false;
     grown += bytes;
   }
-  const given = node.inputs.reduce((sum, value) => sum + (value ? byteSize(value.dtype, value.shape as readonly number[]) : 0), 0);
+  const given = node.inputs.reduce(
+    (sum, value) => sum + (value ? byteSize(value.dtype, value.shape as readonly number[]) : 0),
+    0,
+  );
   return grown <= 4096 || grown <= maxGrowth * given;
 }
-

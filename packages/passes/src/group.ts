@@ -5,9 +5,25 @@
  * run the result; otherwise it is materialized and the reason is kept. So pointwise chains become epilogues of the anchor before them, movements
  * become index maps, and a softmax is one launch.
  */
-import { asSymbol, type Dim, equalDims, evaluateDim, type Expr, type Graph, hasReduce, type LoopAxis, type LoadExpr, type Node, type SymbolAtom, type Value, visitExpr, visitExprSymbols, index as indexExpr } from "@nimforge/ir";
-import type { Layout } from "./layout.js";
+import {
+  asSymbol,
+  type Dim,
+  type Expr,
+  equalDims,
+  evaluateDim,
+  type Graph,
+  hasReduce,
+  index as indexExpr,
+  type LoadExpr,
+  type LoopAxis,
+  type Node,
+  type SymbolAtom,
+  type Value,
+  visitExpr,
+  visitExprSymbols,
+} from "@nimforge/ir";
 import { type AnchorMatch, buildKernel, isMaterializedSource, type Kernel } from "./kernel.js";
+import type { Layout } from "./layout.js";
 
 export interface GroupRules {
   /** How the target computes a node by a template, if it does. */
@@ -27,7 +43,31 @@ export interface Grouping {
 }
 
 /** Scalar operations that cost more than a few cycles. */
-const heavy = new Set(["exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "log1p", "expm1", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "div", "sqrt", "mod", "fmod"]);
+const heavy = new Set([
+  "exp",
+  "log",
+  "tanh",
+  "erf",
+  "pow",
+  "sin",
+  "cos",
+  "sigmoid",
+  "log1p",
+  "expm1",
+  "tan",
+  "asin",
+  "acos",
+  "atan",
+  "sinh",
+  "cosh",
+  "asinh",
+  "acosh",
+  "atanh",
+  "div",
+  "sqrt",
+  "mod",
+  "fmod",
+]);
 /** A value this cheap may be computed again by each reader. */
 const cheapOperations = 3;
 const maxReaders = 4;
@@ -45,7 +85,8 @@ export function group(graph: Graph, rules: GroupRules): Grouping {
   const outputs = new Set(graph.outputs.map(({ value }) => value));
   const materialized = new Map<Value, string>();
   const readers = new Map<Value, Node[]>();
-  for (const node of nodes) for (const value of new Set(node.inputs)) if (value) readers.set(value, [...(readers.get(value) ?? []), node]);
+  for (const node of nodes)
+    for (const value of new Set(node.inputs)) if (value) readers.set(value, [...(readers.get(value) ?? []), node]);
 
   const inlinedInto = new Map<Value, Set<Value>>();
   // What is not decided yet counts as memory: a trial judges one value at a time.
@@ -91,7 +132,8 @@ export function group(graph: Graph, rules: GroupRules): Grouping {
     const hoisted = own.reduces || own.anchor || readInOuterLoops(before, value, rules);
     const reuse = evaluations(before, value, hoisted, rules) / Math.max(1, sizeOfShape(value.shape, rules));
     if (own.anchor && !readsInPlace(before, value)) return "not read element by element";
-    if (reuse > 1.5 && (own.reduces || own.operations > cheapOperations)) return `would be computed ${reuse.toFixed(1)} times`;
+    if (reuse > 1.5 && (own.reduces || own.operations > cheapOperations))
+      return `would be computed ${reuse.toFixed(1)} times`;
     inlinedInto.set(value, new Set());
     const after = build(root);
     inlinedInto.delete(value);
@@ -135,10 +177,16 @@ function profile(value: Value, rules: GroupRules): Profile {
   return { operations, reduces: hasReduce(compute.body), anchor: rules.matchAnchor(value.node) !== undefined };
 }
 
-const sizeOfShape = (shape: readonly Dim[], rules: GroupRules): number => shape.reduce<number>((n, dim) => n * estimate(dim, rules), 1);
+const sizeOfShape = (shape: readonly Dim[], rules: GroupRules): number =>
+  shape.reduce<number>((n, dim) => n * estimate(dim, rules), 1);
 
 function estimate(dim: Dim, rules: GroupRules): number {
-  return Math.max(1, evaluateDim(dim, (atom) => (atom.key.startsWith("@") ? Math.max(1, estimate(atom.high, rules) / 2) : rules.sizeHint(atom))));
+  return Math.max(
+    1,
+    evaluateDim(dim, (atom) =>
+      atom.key.startsWith("@") ? Math.max(1, estimate(atom.high, rules) / 2) : rules.sizeHint(atom),
+    ),
+  );
 }
 
 /** Every load of a value with the loop variables around it. */
@@ -180,12 +228,19 @@ function walk(expr: Expr, scope: readonly LoopAxis[], visit: (expr: Expr, scope:
 
 /** Every load stands in outer loops only, in memory order: what it reads is computed once for all of the inner ones. */
 function readInOuterLoops(kernel: Kernel, value: Value, rules: GroupRules): boolean {
-  const order = rules.layoutOf(kernel.output).map((axis) => asSymbol(kernel.axes[axis]!.variable)?.key).filter((key) => key !== undefined);
+  const order = rules
+    .layoutOf(kernel.output)
+    .map((axis) => asSymbol(kernel.axes[axis]!.variable)?.key)
+    .filter((key) => key !== undefined);
   return loadsOf(kernel, value).every(({ load }) => {
     const used = new Set<string>();
     visitExprSymbols(load, (atom) => used.add(atom.key));
     const depth = order.findIndex((key) => !used.has(key));
-    return depth >= 0 && order.slice(depth).every((key) => !used.has(key)) && [...used].every((key) => !key.startsWith("@") || order.includes(key));
+    return (
+      depth >= 0 &&
+      order.slice(depth).every((key) => !used.has(key)) &&
+      [...used].every((key) => !key.startsWith("@") || order.includes(key))
+    );
   });
 }
 
@@ -224,4 +279,3 @@ function readsInPlace(kernel: Kernel, value: Value): boolean {
 }
 
 const sameIndex = (a: Dim, b: Dim): boolean => a === b || indexExpr(a).key === indexExpr(b).key;
-

@@ -1,5 +1,12 @@
 export { type Grouping, type GroupRules, group } from "./group.js";
-export { ANCHOR, type AnchorMatch, type AnchorOperand, buildKernel, isMaterializedSource, type Kernel } from "./kernel.js";
+export {
+  ANCHOR,
+  type AnchorMatch,
+  type AnchorOperand,
+  buildKernel,
+  isMaterializedSource,
+  type Kernel,
+} from "./kernel.js";
 export { channelsLast, chooseLayouts, type Layout, offsetOf, rowMajor, stridesOf } from "./layout.js";
 export { type OptimizeOptions, optimize, type Pass, pipeline } from "./pipeline.js";
 export { inline } from "./simplify.js";

@@ -5,6 +5,7 @@
  * ANCHOR, so everything around that load is the template's epilogue, and the streamed operands' expressions are its prologue.
  */
 import {
+  asSymbol,
   type Compute,
   call,
   constant,
@@ -16,7 +17,6 @@ import {
   type Node,
   rewriteExpr,
   type SymbolAtom,
-  asSymbol,
   type Value,
 } from "@nimforge/ir";
 import { bitsToFloat, internalError, isSmallFloat, sizeOf } from "@nimforge/tensor";
@@ -49,7 +49,9 @@ export interface Kernel {
   /** Loads name `inputs` by position. */
   readonly body: Expr;
   readonly inputs: readonly Value[];
-  readonly anchor?: { readonly node: Node; readonly match: AnchorMatch; readonly operands: readonly AnchorOperand[] } | undefined;
+  readonly anchor?:
+    | { readonly node: Node; readonly match: AnchorMatch; readonly operands: readonly AnchorOperand[] }
+    | undefined;
   /** Everything this launch computes, in order. */
   readonly nodes: readonly Node[];
   /** Why it ends where it ends. */
@@ -107,7 +109,14 @@ export function buildKernel(
       const operands = match.streamed.map((position) => {
         const input = node.inputs[position] as Value;
         const axes = input.shape.map((extent) => ({ variable: extent === 1 ? 0 : loopVariable(extent), extent }));
-        return { value: input, axes, element: element(input, axes.map((axis) => axis.variable)) };
+        return {
+          value: input,
+          axes,
+          element: element(
+            input,
+            axes.map((axis) => axis.variable),
+          ),
+        };
       });
       for (const position of match.weights) slot(node.inputs[position] as Value);
       anchor = { node, match, operands };
@@ -118,7 +127,16 @@ export function buildKernel(
   };
 
   const axes = root.shape.map((extent) => ({ variable: extent === 1 ? 0 : loopVariable(extent), extent }));
-  const body = isMaterializedSource(root) ? load(slot(root), root.dtype, axes.map((axis) => axis.variable)) : computed(root, axes.map((axis) => axis.variable));
+  const body = isMaterializedSource(root)
+    ? load(
+        slot(root),
+        root.dtype,
+        axes.map((axis) => axis.variable),
+      )
+    : computed(
+        root,
+        axes.map((axis) => axis.variable),
+      );
   if (refused !== undefined) return { refused };
   const ordered = [...nodes].sort((a, b) => a.id - b.id);
   return { output: root, axes, body, inputs, anchor, nodes: ordered, reason };
@@ -130,7 +148,11 @@ export function isMaterializedSource(value: Value): boolean {
 }
 
 /** A compute's body at an index, with its loads rewritten. */
-export function substituteAxes(compute: Compute, at: readonly Dim[], onLoad: (operand: number, index: readonly Dim[]) => Expr): Expr {
+export function substituteAxes(
+  compute: Compute,
+  at: readonly Dim[],
+  onLoad: (operand: number, index: readonly Dim[]) => Expr,
+): Expr {
   const bound = new Map<string, Dim>();
   compute.axes.forEach((axis, k) => {
     const atom = asSymbol(axis.variable);

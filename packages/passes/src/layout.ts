@@ -11,7 +11,17 @@ import { isMaterializedSource } from "./kernel.js";
 /** Logical axes from the outermost to the innermost in memory. */
 export type Layout = readonly number[];
 
-const spatial = new Set(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "DeformConv"]);
+const spatial = new Set([
+  "Conv",
+  "ConvTranspose",
+  "MaxPool",
+  "AveragePool",
+  "LpPool",
+  "GlobalAveragePool",
+  "GlobalMaxPool",
+  "Resize",
+  "DeformConv",
+]);
 
 export const rowMajor = (rank: number): Layout => Array.from({ length: rank }, (_, axis) => axis);
 export const channelsLast = (rank: number): Layout => [0, ...Array.from({ length: rank - 2 }, (_, k) => k + 2), 1];
@@ -25,14 +35,18 @@ export function chooseLayouts(graph: Graph): (value: Value) => Layout {
       const rank = value.shape.length;
       if (rank < 3 || rank > 5) continue;
       const convolves = node.op.domain === "" && spatial.has(node.op.name);
-      const inherits = node.inputs.some((input) => input && inRegion.has(input) && input.type.kind === "tensor" && input.shape.length === rank);
+      const inherits = node.inputs.some(
+        (input) => input && inRegion.has(input) && input.type.kind === "tensor" && input.shape.length === rank,
+      );
       // A transposition leaves the region: its reader wants the order that it asks for.
       if (convolves || (inherits && node.op.name !== "Transpose" && node.op.name !== "MatMul")) inRegion.add(value);
     }
   }
   return (value) => {
     const rank = value.shape.length;
-    return inRegion.has(value) && !outputs.has(value) && !isMaterializedSource(value) ? channelsLast(rank) : rowMajor(rank);
+    return inRegion.has(value) && !outputs.has(value) && !isMaterializedSource(value)
+      ? channelsLast(rank)
+      : rowMajor(rank);
   };
 }
 

@@ -1,14 +1,29 @@
-import { Context, evaluate, findOp, Graph, hasReduce, symbol, tensorType, type Dim, type Value } from "@nimforge/ir";
+import { Context, type Dim, evaluate, findOp, Graph, hasReduce, symbol, tensorType, type Value } from "@nimforge/ir";
 import { sizeOf, type Tensor, tensor } from "@nimforge/tensor";
 import { describe, expect, test } from "vitest";
 import { foldConstants } from "./fold.js";
 import { foldScales } from "./fold-scales.js";
-import { type AnchorMatch, channelsLast, chooseLayouts, group, type Kernel, offsetOf, optimize, pipeline, rowMajor, stridesOf } from "./index.js";
+import {
+  type AnchorMatch,
+  channelsLast,
+  chooseLayouts,
+  group,
+  type Kernel,
+  offsetOf,
+  optimize,
+  pipeline,
+  rowMajor,
+  stridesOf,
+} from "./index.js";
 import { dropIdentities, expandComposites, takeBranches } from "./simplify.js";
 
 /** Numbers without a pattern, in [-1, 1). */
 const numbers = (shape: readonly number[], seed = 1) =>
-  tensor("float32", shape, Array.from({ length: sizeOf(shape) }, (_, k) => ((Math.sin(12.9898 * (k + 1) + 78.233 * seed) * 43758.5453) % 1)));
+  tensor(
+    "float32",
+    shape,
+    Array.from({ length: sizeOf(shape) }, (_, k) => (Math.sin(12.9898 * (k + 1) + 78.233 * seed) * 43758.5453) % 1),
+  );
 
 class Net {
   readonly context = new Context(findOp);
@@ -29,16 +44,28 @@ class Net {
     return this.context.constant(tensor("int64", [values.length], values.map(BigInt)));
   }
   graph(...outputs: Value[]): Graph {
-    return new Graph(this.context, this.inputs, outputs.map((value, k) => ({ name: `y${k}`, value })));
+    return new Graph(
+      this.context,
+      this.inputs,
+      outputs.map((value, k) => ({ name: `y${k}`, value })),
+    );
   }
 }
 
-const ops = (graph: Graph) => graph.nodes().map((node) => node.op.name).filter((name) => name !== "Constant" && name !== "Input");
-const values = (graph: Graph, inputs: readonly Tensor[]) => (evaluate(graph, inputs) as Tensor[]).map(({ data }) => Array.from(data as Float32Array, Number));
+const ops = (graph: Graph) =>
+  graph
+    .nodes()
+    .map((node) => node.op.name)
+    .filter((name) => name !== "Constant" && name !== "Input");
+const values = (graph: Graph, inputs: readonly Tensor[]) =>
+  (evaluate(graph, inputs) as Tensor[]).map(({ data }) => Array.from(data as Float32Array, Number));
 function expectSameValues(before: Graph, after: Graph, inputs: readonly Tensor[]) {
   const [a, b] = [values(before, inputs), values(after, inputs)];
   expect(b.map((list) => list.length)).toEqual(a.map((list) => list.length));
-  const worst = Math.max(0, ...a.flatMap((list, k) => list.map((x, i) => Math.abs(x - (b[k]![i] as number)) / (1 + Math.abs(x)))));
+  const worst = Math.max(
+    0,
+    ...a.flatMap((list, k) => list.map((x, i) => Math.abs(x - (b[k]![i] as number)) / (1 + Math.abs(x)))),
+  );
   expect(worst).toBeLessThan(1e-5);
 }
 
@@ -57,14 +84,19 @@ describe("fold", () => {
     const net = new Net();
     const x = net.input([symbol("N", 1), 3]);
     const shape = net.op("Shape", [x]);
-    const folded = foldConstants(net.graph(net.op("Gather", [shape, net.ints(1)]), net.op("Add", [shape, net.ints(1, 1)])));
+    const folded = foldConstants(
+      net.graph(net.op("Gather", [shape, net.ints(1)]), net.op("Add", [shape, net.ints(1, 1)])),
+    );
     expect(folded.outputs[0]!.value.constant).toEqual(tensor("int64", [1], [3n]));
     expect(ops(folded)).toEqual(["Dims"]);
     expect(values(folded, [numbers([5, 3])])).toEqual([[3], [6, 4]]);
   });
   test("integers that wrap around are folded as they wrap", () => {
     const net = new Net();
-    const sum = net.op("Add", [net.context.constant(tensor("uint8", [2], [200, 10])), net.context.constant(tensor("uint8", [2], [100, 10]))]);
+    const sum = net.op("Add", [
+      net.context.constant(tensor("uint8", [2], [200, 10])),
+      net.context.constant(tensor("uint8", [2], [100, 10])),
+    ]);
     const graph = net.graph(net.op("Div", [sum, net.context.constant(tensor("uint8", [], [2]))]));
     expect(foldConstants(graph).outputs[0]!.value.constant).toEqual(tensor("uint8", [2], [22, 10]));
     expect(evaluate(graph, [])).toEqual([tensor("uint8", [2], [22, 10])]);
@@ -107,11 +139,17 @@ describe("simplify", () => {
   test("composites open until none is left", () => {
     const net = new Net();
     const x = net.input([2, 3, 4]);
-    const graph = net.graph(net.op("LayerNormalization", [x, net.weights([4])]), net.op("LogSoftmax", [x]), net.op("Gelu", [x]));
+    const graph = net.graph(
+      net.op("LayerNormalization", [x, net.weights([4])]),
+      net.op("LogSoftmax", [x]),
+      net.op("Gelu", [x]),
+    );
     const open = expandComposites(graph);
     expect(open.nodes().filter((node) => node.expansion)).toEqual([]);
     expectSameValues(graph, open, [numbers([2, 3, 4], 3)]);
-    expect(expandComposites(graph, () => true).outputs.map(({ value }) => value)).toEqual(graph.outputs.map(({ value }) => value));
+    expect(expandComposites(graph, () => true).outputs.map(({ value }) => value)).toEqual(
+      graph.outputs.map(({ value }) => value),
+    );
   });
   test("the branch of a known condition is taken", () => {
     const net = new Net();
@@ -121,8 +159,16 @@ describe("simplify", () => {
       return new Graph(net.context, [{ name: "c", value: captured }], [{ name: "y", value: net.op(name, [captured]) }]);
     };
     const choose = (condition: number) =>
-      net.graph(net.op("If", [net.context.constant(tensor("bool", [], [condition])), x], { then_branch: branch("Exp"), else_branch: branch("Neg") }));
-    for (const [condition, name] of [[1, "Exp"], [0, "Neg"]] as const) {
+      net.graph(
+        net.op("If", [net.context.constant(tensor("bool", [], [condition])), x], {
+          then_branch: branch("Exp"),
+          else_branch: branch("Neg"),
+        }),
+      );
+    for (const [condition, name] of [
+      [1, "Exp"],
+      [0, "Neg"],
+    ] as const) {
       const taken = takeBranches(choose(condition));
       expect(ops(taken)).toEqual([name]);
       expectSameValues(choose(condition), taken, [numbers([3])]);
@@ -136,13 +182,41 @@ describe("simplify", () => {
 describe("scales fold into convolutions", () => {
   const x = numbers([1, 3, 5, 5], 9);
   const channel = (net: Net, seed: number) => net.weights([4, 1, 1], seed);
-  const conv = (net: Net, bias = true) => net.op("Conv", [net.input([1, 3, 5, 5]), net.weights([4, 3, 3, 3], 2), bias ? net.weights([4], 3) : undefined]);
+  const conv = (net: Net, bias = true) =>
+    net.op("Conv", [net.input([1, 3, 5, 5]), net.weights([4, 3, 3, 3], 2), bias ? net.weights([4], 3) : undefined]);
   const builds: [string, (net: Net) => Value][] = [
-    ["BatchNormalization", (net) => net.op("BatchNormalization", [conv(net), net.weights([4], 4), net.weights([4], 5), net.weights([4], 6), net.context.constant(tensor("float32", [4], [1, 2, 0.5, 3]))])],
+    [
+      "BatchNormalization",
+      (net) =>
+        net.op("BatchNormalization", [
+          conv(net),
+          net.weights([4], 4),
+          net.weights([4], 5),
+          net.weights([4], 6),
+          net.context.constant(tensor("float32", [4], [1, 2, 0.5, 3])),
+        ]),
+    ],
     ["Mul and Add", (net) => net.op("Add", [net.op("Mul", [conv(net), channel(net, 4)]), channel(net, 5)])],
-    ["without a bias, constants on the left", (net) => net.op("Add", [channel(net, 5), net.op("Mul", [channel(net, 4), conv(net, false)])])],
-    ["Sub and Div", (net) => net.op("Div", [net.op("Sub", [conv(net, false), channel(net, 5)]), net.context.constant(tensor("float32", [1, 4, 1, 1], [1, 2, -3, 0.5]))])],
-    ["scalars", (net) => net.op("Add", [net.op("Mul", [conv(net), net.context.scalar("float32", 1.5)]), net.context.scalar("float32", -0.25)])],
+    [
+      "without a bias, constants on the left",
+      (net) => net.op("Add", [channel(net, 5), net.op("Mul", [channel(net, 4), conv(net, false)])]),
+    ],
+    [
+      "Sub and Div",
+      (net) =>
+        net.op("Div", [
+          net.op("Sub", [conv(net, false), channel(net, 5)]),
+          net.context.constant(tensor("float32", [1, 4, 1, 1], [1, 2, -3, 0.5])),
+        ]),
+    ],
+    [
+      "scalars",
+      (net) =>
+        net.op("Add", [
+          net.op("Mul", [conv(net), net.context.scalar("float32", 1.5)]),
+          net.context.scalar("float32", -0.25),
+        ]),
+    ],
   ];
   test.each(builds)("%s", (_, build) => {
     const net = new Net();
@@ -155,8 +229,19 @@ describe("scales fold into convolutions", () => {
   test.each<[string, (net: Net) => Value[], string[]]>([
     ["along the width", (net) => [net.op("Mul", [conv(net), net.weights([3], 4)])], ["Conv", "Mul"]],
     ["constant − conv", (net) => [net.op("Sub", [channel(net, 4), conv(net)])], ["Conv", "Sub"]],
-    ["a convolution with another reader", (net) => { const c = conv(net); return [net.op("Mul", [c, channel(net, 4)]), net.op("Relu", [c])]; }, ["Conv", "Mul", "Relu"]],
-    ["a constant that makes the result larger", (net) => [net.op("Add", [conv(net), net.weights([2, 4, 1, 1], 4)])], ["Add", "Conv"]],
+    [
+      "a convolution with another reader",
+      (net) => {
+        const c = conv(net);
+        return [net.op("Mul", [c, channel(net, 4)]), net.op("Relu", [c])];
+      },
+      ["Conv", "Mul", "Relu"],
+    ],
+    [
+      "a constant that makes the result larger",
+      (net) => [net.op("Add", [conv(net), net.weights([2, 4, 1, 1], 4)])],
+      ["Add", "Conv"],
+    ],
   ])("not %s", (_, build, expected) => {
     const net = new Net();
     const graph = net.graph(...build(net));
@@ -171,7 +256,13 @@ describe("the pipeline", () => {
     const net = new Net();
     const graph = net.graph(net.op("Softmax", [net.op("Add", [net.input([2, 3]), net.op("Neg", [net.weights([3])])])]));
     const seen: string[] = [];
-    const optimized = optimize(graph, { checkInputs: [numbers([2, 3])], compare: (pass, before, after) => { seen.push(pass); expect((after[0] as Tensor).shape).toEqual((before[0] as Tensor).shape); } });
+    const optimized = optimize(graph, {
+      checkInputs: [numbers([2, 3])],
+      compare: (pass, before, after) => {
+        seen.push(pass);
+        expect((after[0] as Tensor).shape).toEqual((before[0] as Tensor).shape);
+      },
+    });
     expect(seen.slice(0, pipeline.length)).toEqual(pipeline.map(({ name }) => name));
     expectSameValues(graph, optimized, [numbers([2, 3])]);
   });
@@ -184,7 +275,13 @@ describe("the pipeline", () => {
 
 describe("grouping", () => {
   /** A target with a template for convolutions: operands from memory, any epilogue without a reduction. */
-  const match: AnchorMatch = { template: "conv", streamed: [0], prologue: false, weights: [1], bias: { input: 2, axis: 1 } };
+  const match: AnchorMatch = {
+    template: "conv",
+    streamed: [0],
+    prologue: false,
+    weights: [1],
+    bias: { input: 2, axis: 1 },
+  };
   const grouped = (graph: Graph) =>
     group(optimize(graph), {
       matchAnchor: (node) => (node.op.name === "Conv" ? match : undefined),
@@ -195,7 +292,12 @@ describe("grouping", () => {
       sizeHint: () => 16,
       layoutOf: (value) => rowMajor(value.shape.length),
     });
-  const conv = (net: Net, x: Value, channels = 8, size = 1) => net.op("Conv", [x, net.weights([channels, x.shape[1] as number, size, size], channels), net.weights([channels], 7)], { pads: Array(4).fill((size - 1) / 2) });
+  const conv = (net: Net, x: Value, channels = 8, size = 1) =>
+    net.op(
+      "Conv",
+      [x, net.weights([channels, x.shape[1] as number, size, size], channels), net.weights([channels], 7)],
+      { pads: Array(4).fill((size - 1) / 2) },
+    );
 
   test("convolution, hard-swish and residual are one kernel", () => {
     const net = new Net();
@@ -209,12 +311,18 @@ describe("grouping", () => {
   test("softmax is one kernel, whatever the axis", () => {
     for (const axis of [-1, 1]) {
       const net = new Net();
-      expect(grouped(net.graph(net.op("Softmax", [net.input([2, 5, symbol("N", 1)])], { axis }))).kernels.length).toBe(1);
+      expect(grouped(net.graph(net.op("Softmax", [net.input([2, 5, symbol("N", 1)])], { axis }))).kernels.length).toBe(
+        1,
+      );
     }
   });
   test("layer normalization with its statistics is one kernel", () => {
     const net = new Net();
-    const y = net.op("LayerNormalization", [net.op("Add", [net.input([2, 7, 32]), net.input([2, 7, 32])]), net.weights([32]), net.weights([32], 2)]);
+    const y = net.op("LayerNormalization", [
+      net.op("Add", [net.input([2, 7, 32]), net.input([2, 7, 32])]),
+      net.weights([32]),
+      net.weights([32], 2),
+    ]);
     const { kernels } = grouped(net.graph(y));
     expect(kernels.map((kernel) => kernel.output.shape)).toEqual([[2, 7, 32]]);
   });
@@ -230,23 +338,32 @@ describe("grouping", () => {
   test("movement is an index map, not a kernel", () => {
     const net = new Net();
     const x = net.input([2, 3, 4]);
-    const y = net.op("Exp", [net.op("Reshape", [net.op("Transpose", [net.op("Relu", [x])], { perm: [2, 0, 1] }), net.ints(4, 6)])]);
+    const y = net.op("Exp", [
+      net.op("Reshape", [net.op("Transpose", [net.op("Relu", [x])], { perm: [2, 0, 1] }), net.ints(4, 6)]),
+    ]);
     expect(grouped(net.graph(y)).kernels.length).toBe(1);
   });
   test("every kernel says why it ends, and reads only what is in memory", () => {
     const net = new Net();
     const x = net.input([1, 8, 6, 6]);
     const shared = net.op("Exp", [conv(net, x, 8, 3)]);
-    const graph = net.graph(net.op("ReduceMax", [conv(net, shared, 8, 3), net.ints(1)]), conv(net, shared, 4), net.op("Unique", [net.op("Reshape", [net.op("Neg", [x]), net.ints(-1)])]));
+    const graph = net.graph(
+      net.op("ReduceMax", [conv(net, shared, 8, 3), net.ints(1)]),
+      conv(net, shared, 4),
+      net.op("Unique", [net.op("Reshape", [net.op("Neg", [x]), net.ints(-1)])]),
+    );
     const { kernels, hostNodes } = grouped(graph);
     expect(hostNodes.map((node) => node.op.name)).toEqual(["Unique"]);
     const made = new Set<Value>();
     for (const kernel of kernels) {
       expect(kernel.reason).not.toBe("");
-      for (const input of kernel.inputs) expect(input.constant !== undefined || input.node.op.name === "Input" || made.has(input)).toBe(true);
+      for (const input of kernel.inputs)
+        expect(input.constant !== undefined || input.node.op.name === "Input" || made.has(input)).toBe(true);
       made.add(kernel.output);
     }
-    expect(kernels.find((kernel) => kernel.output === shared || kernel.nodes.includes(shared.node))?.reason).toMatch(/read by|computed .* times|two of/);
+    expect(kernels.find((kernel) => kernel.output === shared || kernel.nodes.includes(shared.node))?.reason).toMatch(
+      /read by|computed .* times|two of/,
+    );
     expect(kernels.some((kernel) => kernel.reason === "read by a host operator")).toBe(true);
   });
 });
@@ -269,7 +386,10 @@ describe("layout", () => {
     const shape = [2, 3, 4, 5];
     for (const layout of [rowMajor(4), channelsLast(4), [3, 1, 0, 2]]) {
       const seen = new Set<number>();
-      for (let n = 0; n < 2; n++) for (let c = 0; c < 3; c++) for (let h = 0; h < 4; h++) for (let w = 0; w < 5; w++) seen.add(offsetOf(shape, layout, [n, c, h, w]) as number);
+      for (let n = 0; n < 2; n++)
+        for (let c = 0; c < 3; c++)
+          for (let h = 0; h < 4; h++)
+            for (let w = 0; w < 5; w++) seen.add(offsetOf(shape, layout, [n, c, h, w]) as number);
       expect(seen.size).toBe(120);
       expect(Math.max(...seen)).toBe(119);
     }

@@ -47,4 +47,5 @@ export function optimize(graph: Graph, options: OptimizeOptions = {}): Graph {
 }
 
 /** Node identities: hash-consing makes an unchanged graph the same nodes. */
-const fingerprint = (graph: Graph): string => graph.outputs.map(({ value }) => `${value.node.id}.${value.index}`).join();
+const fingerprint = (graph: Graph): string =>
+  graph.outputs.map(({ value }) => `${value.node.id}.${value.index}`).join();

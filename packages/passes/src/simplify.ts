@@ -8,11 +8,16 @@ export function dropIdentities(graph: Graph): Graph {
     if (node.outputs.length !== 1) return undefined;
     const compute = node.computes?.[0];
     const [output] = node.outputs as readonly [Value];
-    if (!compute || compute.body.kind !== "load") return identityArithmetic(node, inputs);
+    if (compute?.body.kind !== "load") return identityArithmetic(node, inputs);
     const source = node.inputs[compute.body.operand];
-    if (!source || source.type.kind !== "tensor" || source.dtype !== output.dtype || source.shape.length !== output.shape.length) return undefined;
-    const same = compute.body.index.every((dim, axis) => equalDims(dim, compute.axes[axis]!.variable) || source.shape[axis] === 1);
-    return same && source.shape.every((size, axis) => equalDims(size, output.shape[axis]!)) ? [inputs[compute.body.operand] as Value] : undefined;
+    if (source?.type.kind !== "tensor" || source.dtype !== output.dtype || source.shape.length !== output.shape.length)
+      return undefined;
+    const same = compute.body.index.every(
+      (dim, axis) => equalDims(dim, compute.axes[axis]!.variable) || source.shape[axis] === 1,
+    );
+    return same && source.shape.every((size, axis) => equalDims(size, output.shape[axis]!))
+      ? [inputs[compute.body.operand] as Value]
+      : undefined;
   });
 }
 
@@ -26,7 +31,11 @@ function identityArithmetic(node: Node, inputs: readonly (Value | undefined)[]):
     const shape = node.inputs[x]!.shape;
     const output = node.outputs[0]!.shape;
     // −0 + 0 is +0: adding a zero is an identity only when it is −0, or when the sign of zero does not matter; ONNX compares −0 = 0.
-    return shape.length === output.length && shape.every((d, k) => equalDims(d, output[k]!)) && toNumbers(constant).every((v) => v === neutral);
+    return (
+      shape.length === output.length &&
+      shape.every((d, k) => equalDims(d, output[k]!)) &&
+      toNumbers(constant).every((v) => v === neutral)
+    );
   };
   if (keeps(0, 1)) return [inputs[0] as Value];
   if ((node.op.name === "Add" || node.op.name === "Mul") && keeps(1, 0)) return [inputs[1] as Value];
@@ -73,7 +82,10 @@ export function inline(body: Graph, inputs: readonly Value[]): readonly Value[] 
     if (node.op === inputOp) continue;
     const operands = node.inputs.map((value) => value && (mapped.get(value) as Value));
     const names = context.originOf(node);
-    const outputs = context.applyOp(node.op, operands, node.attributes, { outputs: node.outputs.length, name: names[0] });
+    const outputs = context.applyOp(node.op, operands, node.attributes, {
+      outputs: node.outputs.length,
+      name: names[0],
+    });
     node.outputs.forEach((value, k) => mapped.set(value, outputs[k] as Value));
   }
   return body.outputs.map(({ value }) => mapped.get(value) as Value);

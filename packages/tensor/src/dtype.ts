@@ -11,10 +11,12 @@ export interface DTypeInfo {
   readonly max: number | bigint;
 }
 
-const float = (bits: number, onnx: number, max: number, min = -max) => ({ bits, kind: "float", onnx, min, max }) as const;
+const float = (bits: number, onnx: number, max: number, min = -max) =>
+  ({ bits, kind: "float", onnx, min, max }) as const;
 const int = (bits: number, onnx: number) =>
   ({ bits, kind: "int", onnx, ...range(-(2n ** BigInt(bits - 1)), 2n ** BigInt(bits - 1) - 1n) }) as const;
-const uint = (bits: number, onnx: number) => ({ bits, kind: "uint", onnx, ...range(0n, 2n ** BigInt(bits) - 1n) }) as const;
+const uint = (bits: number, onnx: number) =>
+  ({ bits, kind: "uint", onnx, ...range(0n, 2n ** BigInt(bits) - 1n) }) as const;
 
 function range(min: bigint, max: bigint): { min: number | bigint; max: number | bigint } {
   return max > BigInt(Number.MAX_SAFE_INTEGER) ? { min, max } : { min: Number(min), max: Number(max) };

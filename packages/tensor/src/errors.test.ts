@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { exitCodes, internalError, NimforgeError, type ErrorKind } from "./index.js";
+import { type ErrorKind, exitCodes, internalError, NimforgeError } from "./index.js";
 
 test("every kind has an exit code of its own and says what to do", () => {
   const kinds = Object.keys(exitCodes) as ErrorKind[];
@@ -13,26 +13,60 @@ test("every kind has an exit code of its own and says what to do", () => {
 
 test("an outer layer adds what it knows and overwrites nothing", () => {
   const cause = new Error("below");
-  const inner = new NimforgeError("malformed", "invalid-node", "Conv: group must divide the channels", { node: "conv1", expected: "a divisor of 6", cause });
+  const inner = new NimforgeError("malformed", "invalid-node", "Conv: group must divide the channels", {
+    node: "conv1",
+    expected: "a divisor of 6",
+    cause,
+  });
   const outer = inner.at({ node: "other", op: "Conv", file: "m.onnx", fix: "repair the exporter" });
-  expect(outer).toMatchObject({ kind: "malformed", code: "invalid-node", node: "conv1", op: "Conv", file: "m.onnx", expected: "a divisor of 6", fix: "repair the exporter", cause });
+  expect(outer).toMatchObject({
+    kind: "malformed",
+    code: "invalid-node",
+    node: "conv1",
+    op: "Conv",
+    file: "m.onnx",
+    expected: "a divisor of 6",
+    fix: "repair the exporter",
+    cause,
+  });
   expect(outer.stack).toBe(inner.stack);
   expect(outer.at({ fix: "another" }).fix).toBe("repair the exporter");
 });
 
 test("a terminal gets place, fault, expected, found, fix", () => {
   const error = new NimforgeError("unsupported", "unsupported-op", "operator X is not supported", {
-    file: "m.onnx", node: "n", op: "X", domain: "com.acme", opset: 3, expected: "a known op", found: "X", fix: "remove it",
+    file: "m.onnx",
+    node: "n",
+    op: "X",
+    domain: "com.acme",
+    opset: 3,
+    expected: "a known op",
+    found: "X",
+    fix: "remove it",
   });
   expect(error.format()).toBe(
-    ["error[unsupported-op]: operator X is not supported", '  at: m.onnx, node "n", op com.acme:X (opset 3)', "  expected: a known op", "  found: X", "  fix: remove it"].join("\n"),
+    [
+      "error[unsupported-op]: operator X is not supported",
+      '  at: m.onnx, node "n", op com.acme:X (opset 3)',
+      "  expected: a known op",
+      "  found: X",
+      "  fix: remove it",
+    ].join("\n"),
   );
-  expect(new NimforgeError("io", "no-file", "no such file", { fix: "check it" }).format()).toBe("error[no-file]: no such file\n  fix: check it");
+  expect(new NimforgeError("io", "no-file", "no such file", { fix: "check it" }).format()).toBe(
+    "error[no-file]: no such file\n  fix: check it",
+  );
 });
 
 test("JSON holds what is known and nothing else", () => {
   const error = new NimforgeError("usage", "bad-input", "input is missing", { node: "n" });
-  expect(JSON.parse(JSON.stringify(error))).toEqual({ code: "bad-input", exit: 2, message: "input is missing", node: "n", fix: error.fix });
+  expect(JSON.parse(JSON.stringify(error))).toEqual({
+    code: "bad-input",
+    exit: 2,
+    message: "input is missing",
+    node: "n",
+    fix: error.fix,
+  });
 });
 
 test("a bug of ours asks for a report", () => {

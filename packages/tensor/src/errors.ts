@@ -77,7 +77,19 @@ export class NimforgeError extends Error {
   /** The JSON of a failed command, under the key `error`. */
   toJSON(): Record<string, unknown> {
     const { code, file, node, op, domain, opset, expected, found, fix } = this;
-    const all = { code, exit: this.exitCode, message: this.message, file, node, op, domain, opset, expected, found, fix };
+    const all = {
+      code,
+      exit: this.exitCode,
+      message: this.message,
+      file,
+      node,
+      op,
+      domain,
+      opset,
+      expected,
+      found,
+      fix,
+    };
     return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
   }
 
@@ -86,7 +98,9 @@ export class NimforgeError extends Error {
     const place = [
       this.file,
       this.node === undefined ? undefined : `node "${this.node}"`,
-      this.op === undefined ? undefined : `op ${this.domain ? `${this.domain}:` : ""}${this.op}${this.opset === undefined ? "" : ` (opset ${this.opset})`}`,
+      this.op === undefined
+        ? undefined
+        : `op ${this.domain ? `${this.domain}:` : ""}${this.op}${this.opset === undefined ? "" : ` (opset ${this.opset})`}`,
     ].filter((part) => part !== undefined);
     const lines = [`error[${this.code}]: ${this.message}`];
     if (place.length > 0) lines.push(`  at: ${place.join(", ")}`);

@@ -17,13 +17,69 @@ interface Oracle {
 
 // Largest and smallest positive values as the standards' tables print them.
 const oracles: Partial<Record<DType, Oracle>> = {
-  float16: { exponentBits: 5, mantissaBits: 10, bias: 15, special: "ieee", overflow: "infinity", largest: 65504, smallest: 2 ** -24 },
-  bfloat16: { exponentBits: 8, mantissaBits: 7, bias: 127, special: "ieee", overflow: "infinity", largest: 3.3895313892515355e38, smallest: 2 ** -133 },
-  float8e4m3fn: { exponentBits: 4, mantissaBits: 3, bias: 7, special: "nan only", overflow: "nan", largest: 448, smallest: 2 ** -9 },
-  float8e4m3fnuz: { exponentBits: 4, mantissaBits: 3, bias: 8, special: "none", overflow: "nan", largest: 240, smallest: 2 ** -10 },
-  float8e5m2: { exponentBits: 5, mantissaBits: 2, bias: 15, special: "ieee", overflow: "infinity", largest: 57344, smallest: 2 ** -16 },
-  float8e5m2fnuz: { exponentBits: 5, mantissaBits: 2, bias: 16, special: "none", overflow: "nan", largest: 57344, smallest: 2 ** -17 },
-  float4e2m1: { exponentBits: 2, mantissaBits: 1, bias: 1, special: "none", overflow: "finite", largest: 6, smallest: 0.5 },
+  float16: {
+    exponentBits: 5,
+    mantissaBits: 10,
+    bias: 15,
+    special: "ieee",
+    overflow: "infinity",
+    largest: 65504,
+    smallest: 2 ** -24,
+  },
+  bfloat16: {
+    exponentBits: 8,
+    mantissaBits: 7,
+    bias: 127,
+    special: "ieee",
+    overflow: "infinity",
+    largest: 3.3895313892515355e38,
+    smallest: 2 ** -133,
+  },
+  float8e4m3fn: {
+    exponentBits: 4,
+    mantissaBits: 3,
+    bias: 7,
+    special: "nan only",
+    overflow: "nan",
+    largest: 448,
+    smallest: 2 ** -9,
+  },
+  float8e4m3fnuz: {
+    exponentBits: 4,
+    mantissaBits: 3,
+    bias: 8,
+    special: "none",
+    overflow: "nan",
+    largest: 240,
+    smallest: 2 ** -10,
+  },
+  float8e5m2: {
+    exponentBits: 5,
+    mantissaBits: 2,
+    bias: 15,
+    special: "ieee",
+    overflow: "infinity",
+    largest: 57344,
+    smallest: 2 ** -16,
+  },
+  float8e5m2fnuz: {
+    exponentBits: 5,
+    mantissaBits: 2,
+    bias: 16,
+    special: "none",
+    overflow: "nan",
+    largest: 57344,
+    smallest: 2 ** -17,
+  },
+  float4e2m1: {
+    exponentBits: 2,
+    mantissaBits: 1,
+    bias: 1,
+    special: "none",
+    overflow: "finite",
+    largest: 6,
+    smallest: 0.5,
+  },
 };
 const names = Object.keys(oracles) as DType[];
 
@@ -47,7 +103,8 @@ function nearest(values: readonly number[], x: number): number {
   const all = [...values.slice(-1), beyond];
   let low = 0;
   let high = last;
-  if (x > (values[last] as number)) return x > (all[0]! + beyond) / 2 || (x === (all[0]! + beyond) / 2 && last % 2 === 1) ? values.length : last;
+  if (x > (values[last] as number))
+    return x > (all[0]! + beyond) / 2 || (x === (all[0]! + beyond) / 2 && last % 2 === 1) ? values.length : last;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
     if ((values[middle] as number) <= x) low = middle;
@@ -83,7 +140,8 @@ describe.each(names)("%s", (dtype) => {
     expect(table.length).toBe(2 * signBit);
     for (let bits = 0; bits < table.length; bits++) {
       const value = table[bits] as number;
-      if (Number.isNaN(value) ? !Number.isNaN(converted(value)) : floatToBits(dtype, value) !== bits) expect.fail(`bits ${bits} are ${value}`);
+      if (Number.isNaN(value) ? !Number.isNaN(converted(value)) : floatToBits(dtype, value) !== bits)
+        expect.fail(`bits ${bits} are ${value}`);
     }
   });
 
@@ -108,9 +166,12 @@ describe.each(names)("%s", (dtype) => {
       fc.double({ noNaN: true, min: -4 * oracle.smallest, max: 4 * oracle.smallest }),
       fc.nat({ max: values.length - 1 }).map((k) => values[k] as number),
     );
-    fc.assert(fc.property(magnitude, fc.boolean(), (x, saturate) => {
+    fc.assert(
+      fc.property(magnitude, fc.boolean(), (x, saturate) => {
         expect(converted(x, saturate)).toBe(expected(x, saturate));
-      }), { numRuns: 500 });
+      }),
+      { numRuns: 500 },
+    );
   });
 
   test("infinities, NaN, zeros", () => {
@@ -157,15 +218,21 @@ describe("float8e8m0", () => {
   });
   test("the nearest power of two, halfway up", () => {
     fc.assert(
-      fc.property(fc.integer({ min: -126, max: 126 }), fc.double({ min: 1, max: 2, maxExcluded: true, noNaN: true }), (exponent, fraction) => {
-        expect(floatToBits("float8e8m0", fraction * 2 ** exponent)).toBe(exponent + 127 + (fraction >= 1.5 ? 1 : 0));
-      }),
+      fc.property(
+        fc.integer({ min: -126, max: 126 }),
+        fc.double({ min: 1, max: 2, maxExcluded: true, noNaN: true }),
+        (exponent, fraction) => {
+          expect(floatToBits("float8e8m0", fraction * 2 ** exponent)).toBe(exponent + 127 + (fraction >= 1.5 ? 1 : 0));
+        },
+      ),
     );
   });
 });
 
 test("roundHalfEven", () => {
-  expect([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.500001, 1e300].map(roundHalfEven)).toEqual([-2, -2, -0, 0, 2, 2, 3, 1e300]);
+  expect([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.500001, 1e300].map(roundHalfEven)).toEqual([
+    -2, -2, -0, 0, 2, 2, 3, 1e300,
+  ]);
 });
 
 test("only small float formats have bits", () => {

@@ -22,9 +22,25 @@ const formats: Partial<Record<DType, SmallFloat>> = {
   float16: { exponentBits: 5, mantissaBits: 10, bias: 15, maxBits: 0x7bff, infinity: 0x7c00, nan: 0x7e00 },
   bfloat16: { exponentBits: 8, mantissaBits: 7, bias: 127, maxBits: 0x7f7f, infinity: 0x7f80, nan: 0x7fc0 },
   float8e4m3fn: { exponentBits: 4, mantissaBits: 3, bias: 7, maxBits: 0x7e, infinity: undefined, nan: 0x7f },
-  float8e4m3fnuz: { exponentBits: 4, mantissaBits: 3, bias: 8, maxBits: 0x7f, infinity: undefined, nan: 0x80, unsignedZero: true },
+  float8e4m3fnuz: {
+    exponentBits: 4,
+    mantissaBits: 3,
+    bias: 8,
+    maxBits: 0x7f,
+    infinity: undefined,
+    nan: 0x80,
+    unsignedZero: true,
+  },
   float8e5m2: { exponentBits: 5, mantissaBits: 2, bias: 15, maxBits: 0x7b, infinity: 0x7c, nan: 0x7f },
-  float8e5m2fnuz: { exponentBits: 5, mantissaBits: 2, bias: 16, maxBits: 0x7f, infinity: undefined, nan: 0x80, unsignedZero: true },
+  float8e5m2fnuz: {
+    exponentBits: 5,
+    mantissaBits: 2,
+    bias: 16,
+    maxBits: 0x7f,
+    infinity: undefined,
+    nan: 0x80,
+    unsignedZero: true,
+  },
   float4e2m1: { exponentBits: 2, mantissaBits: 1, bias: 1, maxBits: 0x7, infinity: undefined, nan: undefined },
 };
 

@@ -24,7 +24,8 @@ const magic = "\x93NUMPY";
 
 /** @throws NimforgeError malformed when the bytes are not a .npy file of a supported type. */
 export function readNpy(bytes: Uint8Array, file?: string): Tensor {
-  const bad = (fault: string, found?: string) => new NimforgeError("malformed", "bad-npy", `not a readable .npy file: ${fault}`, { file, found });
+  const bad = (fault: string, found?: string) =>
+    new NimforgeError("malformed", "bad-npy", `not a readable .npy file: ${fault}`, { file, found });
   const text = (from: number, to: number) => String.fromCharCode(...bytes.subarray(from, to));
   if (bytes.length < 10 || text(0, 6) !== magic) throw bad("no NUMPY magic");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -37,11 +38,18 @@ export function readNpy(bytes: Uint8Array, file?: string): Tensor {
   const descriptor = /'descr': *'([^']+)'/.exec(header)?.[1];
   const order = /'fortran_order': *(True|False)/.exec(header)?.[1];
   const shapeText = /'shape': *\(([^)]*)\)/.exec(header)?.[1];
-  if (descriptor === undefined || order === undefined || shapeText === undefined) throw bad("unreadable header", header.slice(0, 100));
+  if (descriptor === undefined || order === undefined || shapeText === undefined)
+    throw bad("unreadable header", header.slice(0, 100));
   if (order === "True") throw bad("Fortran order is not supported");
-  const shape = shapeText.split(",").map((part) => part.trim()).filter((part) => part !== "").map(Number);
+  const shape = shapeText
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "")
+    .map(Number);
   if (shape.some((size) => !Number.isSafeInteger(size) || size < 0)) throw bad("bad shape", shapeText);
-  const dtype = (Object.keys(descriptors) as DType[]).find((name) => descriptors[name]?.slice(1) === descriptor.slice(1));
+  const dtype = (Object.keys(descriptors) as DType[]).find(
+    (name) => descriptors[name]?.slice(1) === descriptor.slice(1),
+  );
   if (dtype === undefined || descriptor.startsWith(">")) throw bad("unsupported element type", descriptor);
   try {
     return tensorFromBytes(dtype, shape, bytes.slice(end));
@@ -54,7 +62,9 @@ export function readNpy(bytes: Uint8Array, file?: string): Tensor {
 export function writeNpy(source: Tensor): Uint8Array {
   const descriptor = descriptors[source.dtype];
   if (descriptor === undefined)
-    throw new NimforgeError("unsupported", "npy-dtype", `.npy has no element type for ${source.dtype}`, { fix: "cast the output to float32 in the model" });
+    throw new NimforgeError("unsupported", "npy-dtype", `.npy has no element type for ${source.dtype}`, {
+      fix: "cast the output to float32 in the model",
+    });
   const shape = source.shape.length === 1 ? `${source.shape[0]},` : source.shape.join(", ");
   let header = `{'descr': '${descriptor}', 'fortran_order': False, 'shape': (${shape}), }`;
   header += `${" ".repeat((64 - ((10 + header.length + 1) % 64)) % 64)}\n`;
@@ -62,7 +72,10 @@ export function writeNpy(source: Tensor): Uint8Array {
   const out = new Uint8Array(10 + header.length + data.length);
   out.set([...magic].map((c) => c.charCodeAt(0)));
   out.set([1, 0, header.length & 255, header.length >> 8], 6);
-  out.set([...header].map((c) => c.charCodeAt(0)), 10);
+  out.set(
+    [...header].map((c) => c.charCodeAt(0)),
+    10,
+  );
   out.set(data, 10 + header.length);
   return out;
 }

@@ -27,7 +27,10 @@ export interface Tensor {
   readonly data: TensorData;
 }
 
-type ArrayConstructor = { new (length: number): NumericArray; new (buffer: ArrayBuffer, offset: number, length: number): NumericArray };
+type ArrayConstructor = {
+  new (length: number): NumericArray;
+  new (buffer: ArrayBuffer, offset: number, length: number): NumericArray;
+};
 
 const constructors: Partial<Record<DType, unknown>> = {
   float32: Float32Array,
@@ -64,7 +67,9 @@ function arrayLength(dtype: DType, count: number): number {
 }
 
 export function allocate(dtype: DType, count: number): TensorData {
-  return dtype === "string" ? new Array<string>(count).fill("") : new (arrayConstructor(dtype))(arrayLength(dtype, count));
+  return dtype === "string"
+    ? new Array<string>(count).fill("")
+    : new (arrayConstructor(dtype))(arrayLength(dtype, count));
 }
 
 /**
@@ -78,7 +83,9 @@ export function tensor(
   data?: TensorData | readonly (number | bigint | boolean | string)[],
 ): Tensor {
   if (shape.some((size) => !Number.isSafeInteger(size) || size < 0))
-    throw new NimforgeError("usage", "bad-shape", `tensor: sizes must be non-negative integers`, { found: `[${shape.join(", ")}]` });
+    throw new NimforgeError("usage", "bad-shape", `tensor: sizes must be non-negative integers`, {
+      found: `[${shape.join(", ")}]`,
+    });
   const count = sizeOf(shape);
   if (data === undefined) return { dtype, shape: [...shape], data: allocate(dtype, count) };
   const expected = arrayLength(dtype, count);
@@ -89,7 +96,8 @@ export function tensor(
     });
   if (dtype === "string") return { dtype, shape: [...shape], data: [...data].map(String) };
   const Constructor = arrayConstructor(dtype);
-  if (ArrayBuffer.isView(data) && (data as object).constructor === Constructor) return { dtype, shape: [...shape], data };
+  if (ArrayBuffer.isView(data) && (data as object).constructor === Constructor)
+    return { dtype, shape: [...shape], data };
   return { dtype, shape: [...shape], data: convertElements(dtype, data as ArrayLike<number | bigint | boolean>) };
 }
 

@@ -1,6 +1,6 @@
 /** A kernel's arguments: the buffers and the integers that the step passes, in the order in which the printed code asks for them. */
-import { type Dim, formatDim } from "@nimforge/ir";
-import type { Value } from "@nimforge/ir";
+
+import type { Dim, Value } from "@nimforge/ir";
 
 /** A constant in the layout that a template reads, made at build time. */
 export interface PackedConstant {
@@ -43,4 +43,3 @@ export class Arguments {
     return this.faults.push(text) - 1;
   }
 }
-

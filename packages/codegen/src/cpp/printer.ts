@@ -4,8 +4,28 @@
  * In vector mode one loop variable runs over the lanes: what depends on it is a `V` (or a mask), everything else stays a scalar and is
  * broadcast where the two meet. The text is generic in V and in the lane selector M, so the same body serves full vectors and tails.
  */
-import { add as addDims, SymbolicDim } from "@nimforge/ir";
-import { type Atom, affineIn, asSymbol, call, type CallExpr, type Dim, dependsOn, type Expr, type ExprIndex, formatDim, type LoadExpr, type LoopAxis, mul, rangeOf, type ReduceExpr, sub, termsOf, visitExpr, visitExprSymbols, atLeast } from "@nimforge/ir";
+import {
+  type Atom,
+  add as addDims,
+  affineIn,
+  asSymbol,
+  atLeast,
+  type CallExpr,
+  type Dim,
+  dependsOn,
+  type Expr,
+  type ExprIndex,
+  type LoadExpr,
+  type LoopAxis,
+  mul,
+  type ReduceExpr,
+  rangeOf,
+  SymbolicDim,
+  sub,
+  termsOf,
+  visitExpr,
+  visitExprSymbols,
+} from "@nimforge/ir";
 import { type DType, dtypeInfo, internalError, isFloat, isSmallFloat } from "@nimforge/tensor";
 import type { Arguments } from "./arguments.js";
 
@@ -87,7 +107,11 @@ export function dependsOnVariable(expr: Expr, key: string): boolean {
 }
 
 /** Whether the expression can run with `variable` over the lanes: float32 and masks, affine indices, provably safe loads under a mask. */
-export function vectorizable(expr: Expr, variable: string, shapeOf: (load: LoadExpr) => readonly Dim[] | undefined): boolean {
+export function vectorizable(
+  expr: Expr,
+  variable: string,
+  shapeOf: (load: LoadExpr) => readonly Dim[] | undefined,
+): boolean {
   const varies = (part: Expr) => dependsOnVariable(part, variable);
   const check = (part: Expr, masked: boolean): boolean => {
     if (part.kind === "load" && part.operand < 0) return part.dtype === "float32";
@@ -100,7 +124,11 @@ export function vectorizable(expr: Expr, variable: string, shapeOf: (load: LoadE
       case "load": {
         if (part.dtype !== "float32" || !part.index.every((dim) => affineIn(dim, variable))) return false;
         const shape = shapeOf(part);
-        return !masked || (shape !== undefined && part.index.every((dim, k) => atLeast(dim, 0) && atLeast(sub(sub(shape[k] as Dim, 1), dim), 0)));
+        return (
+          !masked ||
+          (shape !== undefined &&
+            part.index.every((dim, k) => atLeast(dim, 0) && atLeast(sub(sub(shape[k] as Dim, 1), dim), 0)))
+        );
       }
       case "cast":
         return part.dtype === "float32" && part.arg.dtype === "bool" && check(part.arg, masked);
@@ -151,7 +179,15 @@ function simplePower(expr: CallExpr, base: string): string | undefined {
   return exponent.value === 1 ? base : undefined;
 }
 
-const infix: Partial<Record<string, string>> = { add: "+", sub: "-", mul: "*", div: "/", bitand: "&", bitor: "|", bitxor: "^" };
+const infix: Partial<Record<string, string>> = {
+  add: "+",
+  sub: "-",
+  mul: "*",
+  div: "/",
+  bitand: "&",
+  bitor: "|",
+  bitxor: "^",
+};
 const comparisons: Partial<Record<string, string>> = { eq: "==", ne: "!=", lt: "<", le: "<=", gt: ">", ge: ">=" };
 
 export class Printer {
@@ -226,7 +262,8 @@ export class Printer {
       case "load":
         return this.#load(expr, scope);
       case "cast":
-        if (varies) return `nf::select<${this.V}>(${this.expr(expr.arg, scope)}, nf::splat<${this.V}>(1), nf::splat<${this.V}>(0))`;
+        if (varies)
+          return `nf::select<${this.V}>(${this.expr(expr.arg, scope)}, nf::splat<${this.V}>(1), nf::splat<${this.V}>(0))`;
         return this.#cast(expr.dtype, expr.arg, this.expr(expr.arg, scope), expr.saturate);
       case "call":
         if (expr.op === "select") return this.#select(expr, scope);
@@ -258,13 +295,25 @@ export class Printer {
   #select(expr: CallExpr, scope: Scope): string {
     const [condition, yes, no] = expr.args as readonly [Expr, Expr, Expr];
     const test = this.expr(condition, scope);
-    if (this.varies(condition)) return `nf::select<${this.V}>(${test}, ${this.vector(yes, scope)}, ${this.vector(no, scope)})`;
+    if (this.varies(condition))
+      return `nf::select<${this.V}>(${test}, ${this.vector(yes, scope)}, ${this.vector(no, scope)})`;
     const varies = this.varies(expr);
     const left = new Scope(scope);
     const right = new Scope(scope);
-    const [a, b] = varies ? [this.vector(yes, left), this.vector(no, right)] : [this.expr(yes, left), this.expr(no, right)];
+    const [a, b] = varies
+      ? [this.vector(yes, left), this.vector(no, right)]
+      : [this.expr(yes, left), this.expr(no, right)];
     const name = this.names.fresh("s");
-    scope.lines.push(`${this.#type(expr)} ${name};`, `if (${test}) {`, ...left.lines, `${name} = ${a};`, "} else {", ...right.lines, `${name} = ${b};`, "}");
+    scope.lines.push(
+      `${this.#type(expr)} ${name};`,
+      `if (${test}) {`,
+      ...left.lines,
+      `${name} = ${a};`,
+      "} else {",
+      ...right.lines,
+      `${name} = ${b};`,
+      "}",
+    );
     return name;
   }
 
@@ -324,13 +373,18 @@ export class Printer {
     if (operator) return `((${type})(${this.#wide(dtype, a)} ${operator} ${this.#wide(dtype, b)}))`;
     if (op === "neg") return `((${type})-${this.#wide(dtype, a)})`;
     if (op === "bitnot") return `((${type})~${a})`;
-    if (["shl", "shr", "min", "max", "abs", "sign", "pow"].includes(op)) return `nf::int_${op}<${type}>(${args.join(", ")})`;
+    if (["shl", "shr", "min", "max", "abs", "sign", "pow"].includes(op))
+      return `nf::int_${op}<${type}>(${args.join(", ")})`;
     return `((${type})nf::${op}<double>(${args.map((arg) => `(double)${arg}`).join(", ")}))`;
   }
 
   /** 64-bit products wrap in unsigned arithmetic; smaller types are promoted to int and cut off again. */
   #wide(dtype: DType, text: string): string {
-    return dtype === "int64" || dtype === "int32" ? `(unsigned ${dtype === "int64" ? "long long" : "int"})${text}` : dtype === "uint16" ? `(unsigned)${text}` : text;
+    return dtype === "int64" || dtype === "int32"
+      ? `(unsigned ${dtype === "int64" ? "long long" : "int"})${text}`
+      : dtype === "uint16"
+        ? `(unsigned)${text}`
+        : text;
   }
 
   #round(dtype: DType, text: string): string {
@@ -344,12 +398,16 @@ export class Printer {
       if (to === "float64") return `((double)${text})`;
       if (to === "float32") return `((float)${text})`;
       const narrow = `(float)${text}`;
-      return dtypeInfo(to).bits <= 8 ? `nf::decode_${to}(nf::encode_${to}(${narrow}, ${saturate}))` : this.#round(to, narrow);
+      return dtypeInfo(to).bits <= 8
+        ? `nf::decode_${to}(nf::encode_${to}(${narrow}, ${saturate}))`
+        : this.#round(to, narrow);
     }
     const { bits, kind } = dtypeInfo(to);
     if (bits < 8) {
       const { min, max } = dtypeInfo(to);
-      return isFloat(from) ? `((${valueType(to)})nf::to_small((float)${text}, ${min}, ${max}))` : `nf::wrap_small<${valueType(to)}>((int)${text}, ${bits}, ${kind === "int"})`;
+      return isFloat(from)
+        ? `((${valueType(to)})nf::to_small((float)${text}, ${min}, ${max}))`
+        : `nf::wrap_small<${valueType(to)}>((int)${text}, ${bits}, ${kind === "int"})`;
     }
     if (isFloat(from)) return `nf::float_to_int<${valueType(to)}>(${text})`;
     return `((${valueType(to)})${text})`;
@@ -366,7 +424,8 @@ export class Printer {
       return "text" in access ? undefined : access.shape;
     };
     const worthwhile = ["sum", "max", "min", "prod"].includes(expr.monoid) && atom && rangeOf(inner.extent).high >= 8;
-    if (worthwhile && this.#contiguous(expr.body, atom.key) && vectorizable(expr.body, atom.key, shapeOf)) return this.#reduceVectorized(expr, atom.key, scope);
+    if (worthwhile && this.#contiguous(expr.body, atom.key) && vectorizable(expr.body, atom.key, shapeOf))
+      return this.#reduceVectorized(expr, atom.key, scope);
     return this.#reduceScalar(expr, scope);
   }
 
@@ -396,7 +455,13 @@ export class Printer {
   /** One step of a sum of products is a fused multiply-add. */
   #accumulate(expr: ReduceExpr, total: string, body: Expr, scope: Scope, vector: boolean): string {
     const value = (part: Expr, at: Scope) => (vector ? this.vector(part, at) : this.expr(part, at));
-    if (expr.monoid === "sum" && expr.dtype === "float32" && body.kind === "call" && body.op === "mul" && scope.find(this.#key(body)) === undefined)
+    if (
+      expr.monoid === "sum" &&
+      expr.dtype === "float32" &&
+      body.kind === "call" &&
+      body.op === "mul" &&
+      scope.find(this.#key(body)) === undefined
+    )
       return `${total} = nf::fma(${value(body.args[0] as Expr, scope)}, ${value(body.args[1] as Expr, scope)}, ${total});`;
     const next = value(body, scope);
     switch (expr.monoid) {
@@ -440,7 +505,12 @@ export class Printer {
       const value = this.expr(expr.body, inner);
       const better = `${value} ${expr.monoid.startsWith("argmax") ? ">" : "<"}${expr.monoid.endsWith("Last") ? "=" : ""} ${best}`;
       const nan = isFloat(dtype) ? ` || (${value} != ${value} && ${best} == ${best})` : "";
-      scope.lines.push(open, ...inner.lines, `if (!any${total} || ${better}${nan}) { ${best} = ${value}; ${total} = ${variable}; any${total} = true; }`, "}");
+      scope.lines.push(
+        open,
+        ...inner.lines,
+        `if (!any${total} || ${better}${nan}) { ${best} = ${value}; ${total} = ${variable}; any${total} = true; }`,
+        "}",
+      );
       return total;
     }
     if (expr.monoid === "and" || expr.monoid === "or") scope.lines.push(`bool ${total} = ${expr.monoid === "and"};`);
@@ -483,7 +553,12 @@ export class Printer {
       "}",
       "}".repeat(opens.length),
     );
-    const joined = { sum: `${total} + nf::hsum(${lanesTotal})`, prod: `${total} * nf::hprod(${lanesTotal})`, max: `nf::max(${total}, nf::hmax(${lanesTotal}))`, min: `nf::min(${total}, nf::hmin(${lanesTotal}))` };
+    const joined = {
+      sum: `${total} + nf::hsum(${lanesTotal})`,
+      prod: `${total} * nf::hprod(${lanesTotal})`,
+      max: `nf::max(${total}, nf::hmax(${lanesTotal}))`,
+      min: `nf::min(${total}, nf::hmin(${lanesTotal}))`,
+    };
     return joined[expr.monoid as "sum"];
   }
 
@@ -515,7 +590,8 @@ export class Printer {
     for (const { atoms, free } of groups.values()) {
       const factor = free.reduce<Dim>((x, y) => addDims(x, y), 0);
       const text = atoms.map((atom) => this.#atom(atom, scope, operandName));
-      if (factor !== 1 || text.length === 0) text.push(typeof factor === "number" ? this.#number(factor) : `d[${this.options.args.slot(factor)}]`);
+      if (factor !== 1 || text.length === 0)
+        text.push(typeof factor === "number" ? this.#number(factor) : `d[${this.options.args.slot(factor)}]`);
       terms.push(text.join(" * "));
     }
     return terms.length === 1 && !terms[0]!.includes(" ") ? terms[0]! : `(${terms.join(" + ")})`;

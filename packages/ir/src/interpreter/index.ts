@@ -3,7 +3,7 @@
  * every kernel.
  */
 import { allocate, internalError, NimforgeError, sizeOf, type Tensor } from "@nimforge/tensor";
-import { asSymbol, type Dim, equalDims, evaluateDim, formatDim, formatShape, type SymbolAtom } from "../dim.js";
+import { asSymbol, type Dim, evaluateDim, formatDim, formatShape, type SymbolAtom } from "../dim.js";
 import { type Graph, inputOp, type Node, reachable, type Value } from "../graph.js";
 import type { OpaqueContext, RuntimeValue } from "../op.js";
 import { formatType, type TensorType } from "../types.js";
@@ -25,7 +25,10 @@ export function evaluate(graph: Graph, inputs: readonly RuntimeValue[]): Runtime
   const values = new Map<Value, RuntimeValue>();
   graph.inputs.forEach(({ name, value }, k) => {
     const given = inputs[k];
-    if (given === undefined) throw new NimforgeError("usage", "missing-input", `input "${name}" is missing`, { expected: formatType(value.type) });
+    if (given === undefined)
+      throw new NimforgeError("usage", "missing-input", `input "${name}" is missing`, {
+        expected: formatType(value.type),
+      });
     bindInput(name, value, given, sizes);
     values.set(value, given);
   });
@@ -33,16 +36,28 @@ export function evaluate(graph: Graph, inputs: readonly RuntimeValue[]): Runtime
     const a = knownSize(left, sizes);
     const b = knownSize(right, sizes);
     if (a !== undefined && b !== undefined && a !== b)
-      throw new NimforgeError("usage", "shape-assertion", message, { expected: `${formatDim(left)} = ${formatDim(right)}`, found: `${a} and ${b}` });
+      throw new NimforgeError("usage", "shape-assertion", message, {
+        expected: `${formatDim(left)} = ${formatDim(right)}`,
+        found: `${a} and ${b}`,
+      });
   }
-  return evaluateValues(graph.outputs.map(({ value }) => value), values, sizes);
+  return evaluateValues(
+    graph.outputs.map(({ value }) => value),
+    values,
+    sizes,
+  );
 }
 
 /** Values of nodes, given those of some values; unneeded values are dropped as soon as their last user has run. */
-export function evaluateValues(wanted: readonly Value[], known: Map<Value, RuntimeValue>, sizes: Sizes = new Map()): RuntimeValue[] {
+export function evaluateValues(
+  wanted: readonly Value[],
+  known: Map<Value, RuntimeValue>,
+  sizes: Sizes = new Map(),
+): RuntimeValue[] {
   const nodes = reachable(wanted, (value) => known.has(value)).filter((node) => node.op !== inputOp);
   const remaining = new Map<Value, number>();
-  for (const node of nodes) for (const value of node.inputs) if (value) remaining.set(value, (remaining.get(value) ?? 0) + 1);
+  for (const node of nodes)
+    for (const value of node.inputs) if (value) remaining.set(value, (remaining.get(value) ?? 0) + 1);
   for (const value of wanted) remaining.set(value, Number.POSITIVE_INFINITY);
   for (const node of nodes) {
     if (node.outputs.every((value) => known.has(value))) continue;
@@ -65,7 +80,11 @@ export function evaluateValues(wanted: readonly Value[], known: Map<Value, Runti
 }
 
 /** One node on run-time values. */
-export function evaluateNode(node: Node, operands: readonly (RuntimeValue | undefined)[], sizes: Sizes = new Map()): RuntimeValue[] {
+export function evaluateNode(
+  node: Node,
+  operands: readonly (RuntimeValue | undefined)[],
+  sizes: Sizes = new Map(),
+): RuntimeValue[] {
   const { semantics } = node.op;
   try {
     // Sizes that a data-dependent producer left open are known from the operands.
@@ -85,7 +104,8 @@ export function evaluateNode(node: Node, operands: readonly (RuntimeValue | unde
     }
     return node.computes!.map((_, k) => runLoop(node, k, operands as readonly (Tensor | undefined)[], sizes));
   } catch (error) {
-    if (error instanceof NimforgeError) throw error.at({ node: node.context.nameOf(node), op: node.op.name, domain: node.op.domain || undefined });
+    if (error instanceof NimforgeError)
+      throw error.at({ node: node.context.nameOf(node), op: node.op.name, domain: node.op.domain || undefined });
     throw error;
   }
 }
@@ -98,12 +118,20 @@ function runLoop(node: Node, output: number, operands: readonly (Tensor | undefi
   const compute = node.computes![output]!;
   let loop = compiled.get(value);
   if (!loop) {
-    loop = compileLoop(compute, node.inputs.map((input) => (input?.type.kind === "tensor" ? input.type : undefined)), shape);
+    loop = compileLoop(
+      compute,
+      node.inputs.map((input) => (input?.type.kind === "tensor" ? input.type : undefined)),
+      shape,
+    );
     compiled.set(value, loop);
   }
   const concrete = shape.map((dim) => sizeIn(dim, sizes));
   const data = allocate(dtype, sizeOf(concrete));
-  loop.run(operands.map((operand) => operand?.data), data, loop.symbols.map((key) => sizeOfSymbol(key, sizes)));
+  loop.run(
+    operands.map((operand) => operand?.data),
+    data,
+    loop.symbols.map((key) => sizeOfSymbol(key, sizes)),
+  );
   return { dtype, shape: concrete, data };
 }
 
@@ -125,7 +153,8 @@ function knownSize(dim: Dim, sizes: Sizes): number | undefined {
   return known ? value : undefined;
 }
 
-export const isTensorValue = (value: RuntimeValue | undefined): value is Tensor => value !== null && value !== undefined && "dtype" in value;
+export const isTensorValue = (value: RuntimeValue | undefined): value is Tensor =>
+  value !== null && value !== undefined && "dtype" in value;
 
 function learnSizes(type: TensorType, shape: readonly number[], sizes: Sizes): void {
   type.shape.forEach((dim, axis) => {
@@ -137,7 +166,8 @@ function learnSizes(type: TensorType, shape: readonly number[], sizes: Sizes): v
 function bindInput(name: string, value: Value, given: RuntimeValue, sizes: Sizes): void {
   const { type } = value;
   if (type.kind !== "tensor") return;
-  const bad = (fault: string, found: string) => new NimforgeError("usage", "bad-input", `input "${name}" ${fault}`, { expected: formatType(type), found });
+  const bad = (fault: string, found: string) =>
+    new NimforgeError("usage", "bad-input", `input "${name}" ${fault}`, { expected: formatType(type), found });
   if (!isTensorValue(given)) throw bad("must be a tensor", String(given));
   if (given.dtype !== type.dtype) throw bad("has the wrong element type", given.dtype);
   if (given.shape.length !== type.shape.length) throw bad("has the wrong rank", formatShape(given.shape));
@@ -145,10 +175,13 @@ function bindInput(name: string, value: Value, given: RuntimeValue, sizes: Sizes
   type.shape.forEach((dim, axis) => {
     const size = given.shape[axis] as number;
     const expected = knownSize(dim, sizes);
-    if (expected !== undefined && expected !== size) throw bad(`has the wrong size at axis ${axis}`, formatShape(given.shape));
+    if (expected !== undefined && expected !== size)
+      throw bad(`has the wrong size at axis ${axis}`, formatShape(given.shape));
     const atom = asSymbol(dim);
     if (atom && (size < atom.low || (typeof atom.high === "number" && size > atom.high)))
-      throw bad(`is out of range at axis ${axis}: ${atom.name} must be in [${atom.low}, ${formatDim(atom.high)}]`, formatShape(given.shape));
+      throw bad(
+        `is out of range at axis ${axis}: ${atom.name} must be in [${atom.low}, ${formatDim(atom.high)}]`,
+        formatShape(given.shape),
+      );
   });
 }
-

@@ -1,16 +1,26 @@
-import { type DType, tensor, type Tensor } from "@nimforge/tensor";
+import { type DType, type Tensor, tensor } from "@nimforge/tensor";
 import { describe, expect, test } from "vitest";
 import { Context, evaluate, findOp, Graph, inputOp, symbol, tensorType, type Value } from "../index.js";
 
 /** Runs one node, or a few, on constants. */
-function run(build: (apply: (name: string, ...inputs: Value[]) => Value, given: readonly Value[]) => Value, ...inputs: Tensor[]): Tensor {
+function run(
+  build: (apply: (name: string, ...inputs: Value[]) => Value, given: readonly Value[]) => Value,
+  ...inputs: Tensor[]
+): Tensor {
   const context = new Context(findOp);
-  const given = inputs.map((input, k) => ({ name: `x${k}`, value: context.input(`x${k}`, tensorType(input.dtype, input.shape)) }));
-  const value = build((name, ...operands) => context.apply(name, operands)[0]!, given.map((input) => input.value));
+  const given = inputs.map((input, k) => ({
+    name: `x${k}`,
+    value: context.input(`x${k}`, tensorType(input.dtype, input.shape)),
+  }));
+  const value = build(
+    (name, ...operands) => context.apply(name, operands)[0]!,
+    given.map((input) => input.value),
+  );
   return evaluate(new Graph(context, given, [{ name: "y", value }]), inputs)[0] as Tensor;
 }
-const binary = (name: string, dtype: DType, a: (number | bigint)[], b: (number | bigint)[]) =>
-  [...run((apply, [x, y]) => apply(name, x!, y!), tensor(dtype, [a.length], a), tensor(dtype, [b.length], b)).data];
+const binary = (name: string, dtype: DType, a: (number | bigint)[], b: (number | bigint)[]) => [
+  ...run((apply, [x, y]) => apply(name, x!, y!), tensor(dtype, [a.length], a), tensor(dtype, [b.length], b)).data,
+];
 
 describe("integers wrap around", () => {
   const [least, most] = [-(2n ** 63n), 2n ** 63n - 1n];
@@ -39,7 +49,8 @@ describe("integers wrap around", () => {
 describe("floats", () => {
   const NaN = Number.NaN;
   test("NaN passes through Min and Max, in either place", () => {
-    for (const name of ["Min", "Max"]) expect(binary(name, "float32", [NaN, 1, NaN], [1, NaN, NaN])).toEqual([NaN, NaN, NaN]);
+    for (const name of ["Min", "Max"])
+      expect(binary(name, "float32", [NaN, 1, NaN], [1, NaN, NaN])).toEqual([NaN, NaN, NaN]);
   });
   test("NaN passes through reductions and wins ArgMax", () => {
     const x = tensor("float32", [4], [1, NaN, 3, NaN]);
@@ -50,10 +61,18 @@ describe("floats", () => {
   test("each operation rounds to its type", () => {
     expect(binary("Add", "float32", [16777216], [1])).toEqual([16777216]);
     expect(binary("Add", "float64", [16777216], [1])).toEqual([16777217]);
-    expect(run((apply, [x, y]) => apply("Sub", apply("Add", x!, y!), x!), tensor("float16", [1], [2048]), tensor("float16", [1], [1])).data[0]).toBe(0);
+    expect(
+      run(
+        (apply, [x, y]) => apply("Sub", apply("Add", x!, y!), x!),
+        tensor("float16", [1], [2048]),
+        tensor("float16", [1], [1]),
+      ).data[0],
+    ).toBe(0);
   });
   test("Round goes to even and keeps the sign of zero", () => {
-    expect([...run((apply, [x]) => apply("Round", x!), tensor("float32", [6], [-2.5, -0.5, -0.2, 0.5, 1.5, 2.5])).data]).toEqual([-2, -0, -0, 0, 2, 2]);
+    expect([
+      ...run((apply, [x]) => apply("Round", x!), tensor("float32", [6], [-2.5, -0.5, -0.2, 0.5, 1.5, 2.5])).data,
+    ]).toEqual([-2, -0, -0, 0, 2, 2]);
   });
 });
 
@@ -64,16 +83,31 @@ test("only the branch that is taken is evaluated: padding reads nothing outside"
   const pads = context.constant(tensor("int64", [2], [3n, 2n]));
   const fill = context.constant(tensor("float32", [], [9]));
   const padded = context.apply("Pad", [value, pads, fill])[0]!;
-  expect([...(evaluate(new Graph(context, [{ name: "x", value }], [{ name: "y", value: padded }]), [x])[0] as Tensor).data]).toEqual([9, 9, 9, 1, 2, 9, 9]);
+  expect([
+    ...(evaluate(new Graph(context, [{ name: "x", value }], [{ name: "y", value: padded }]), [x])[0] as Tensor).data,
+  ]).toEqual([9, 9, 9, 1, 2, 9, 9]);
 });
 
 describe("indices that come as data", () => {
-  const gather = (...at: number[]) => run((apply, [x, k]) => apply("Gather", x!, k!), tensor("float32", [3], [10, 20, 30]), tensor("int64", [at.length], at.map(BigInt)));
+  const gather = (...at: number[]) =>
+    run(
+      (apply, [x, k]) => apply("Gather", x!, k!),
+      tensor("float32", [3], [10, 20, 30]),
+      tensor("int64", [at.length], at.map(BigInt)),
+    );
   test("count from the end when negative", () => {
     expect([...gather(0, -1, 2, -3).data]).toEqual([10, 30, 30, 10]);
   });
   test.each([3, -4, 1e15])("%d is out of range", (at) => {
-    expect(() => gather(at)).toThrow(expect.objectContaining({ kind: "malformed", code: "index-out-of-range", op: "Gather", expected: "[-3, 2]", found: String(at) }));
+    expect(() => gather(at)).toThrow(
+      expect.objectContaining({
+        kind: "malformed",
+        code: "index-out-of-range",
+        op: "Gather",
+        expected: "[-3, 2]",
+        found: String(at),
+      }),
+    );
   });
 });
 
@@ -82,13 +116,20 @@ describe("sizes that the run brings", () => {
   const n = symbol("n", 1, 8);
   const x = context.input("x", tensorType("float32", [n, 2]));
   const y = context.input("y", tensorType("float32", [symbol("m"), 2]));
-  const inputs = [{ name: "x", value: x }, { name: "y", value: y }];
+  const inputs = [
+    { name: "x", value: x },
+    { name: "y", value: y },
+  ];
   const graph = (value: Value) => new Graph(context, inputs, [{ name: "z", value }]);
   const zeros = (rows: number, dtype: DType = "float32") => tensor(dtype, [rows, 2]);
 
   test("are learnt from the inputs, and may be 0", () => {
     const joined = context.apply("Concat", [x, y, x], { axis: 0 })[0]!;
-    for (const [a, b] of [[1, 0], [3, 2]] as const) expect(evaluate(graph(joined), [zeros(a), zeros(b)])[0]).toMatchObject({ shape: [2 * a + b, 2] });
+    for (const [a, b] of [
+      [1, 0],
+      [3, 2],
+    ] as const)
+      expect(evaluate(graph(joined), [zeros(a), zeros(b)])[0]).toMatchObject({ shape: [2 * a + b, 2] });
   });
   test("must be within their bounds", () => {
     const relu = graph(context.apply("Relu", [x])[0]!);
@@ -100,9 +141,20 @@ describe("sizes that the run brings", () => {
     const a = other.input("a", tensorType("float32", [symbol("p")]));
     const b = other.input("b", tensorType("float32", [symbol("q")]));
     const sum = other.apply("Add", [a, b], {}, { name: "sum" })[0]!;
-    const checked = new Graph(other, [{ name: "a", value: a }, { name: "b", value: b }], [{ name: "c", value: sum }]);
-    expect(evaluate(checked, [tensor("float32", [2], [1, 2]), tensor("float32", [2], [3, 4])])[0]).toEqual(tensor("float32", [2], [4, 6]));
-    expect(() => evaluate(checked, [tensor("float32", [2]), tensor("float32", [3])])).toThrow(/sum: broadcast sizes must match/);
+    const checked = new Graph(
+      other,
+      [
+        { name: "a", value: a },
+        { name: "b", value: b },
+      ],
+      [{ name: "c", value: sum }],
+    );
+    expect(evaluate(checked, [tensor("float32", [2], [1, 2]), tensor("float32", [2], [3, 4])])[0]).toEqual(
+      tensor("float32", [2], [4, 6]),
+    );
+    expect(() => evaluate(checked, [tensor("float32", [2]), tensor("float32", [3])])).toThrow(
+      /sum: broadcast sizes must match/,
+    );
   });
   test("what does not fit the signature is refused by name", () => {
     const relu = graph(context.apply("Relu", [x])[0]!);
@@ -123,7 +175,9 @@ test("a chain of 50,000 nodes", () => {
   expect(graph.nodes()[0]!.op).toBe(inputOp);
   const same = graph.rewrite(() => undefined);
   expect(same.outputs[0]!.value).toBe(value);
-  const other = graph.rewrite((node, inputs) => (node.op.name === "Add" ? context.apply("Sub", inputs as Value[]) : undefined));
+  const other = graph.rewrite((node, inputs) =>
+    node.op.name === "Add" ? context.apply("Sub", inputs as Value[]) : undefined,
+  );
   expect(evaluate(graph, [tensor("float64", [], [0.5])])[0]).toMatchObject({ data: Float64Array.of(50_000.5) });
   expect(evaluate(other, [tensor("float64", [], [0.5])])[0]).toMatchObject({ data: Float64Array.of(-49_999.5) });
   expect(String(graph).split("\n").length).toBe(50_003);

@@ -4,10 +4,10 @@
  * Every operation rounds to its dtype. Sums and products of floats accumulate in double precision. Index arithmetic is Number; int64 and
  * uint64 elements are BigInt. An index that comes as data and is out of range ends the run with an error.
  */
-import { arrayConstructor, type DType, dtypeInfo, internalError, isBig, isFloat, isSmallFloat } from "@nimforge/tensor";
+import { type DType, dtypeInfo, internalError, isBig, isFloat, isSmallFloat } from "@nimforge/tensor";
 import { type Atom, add, asSymbol, type Dim, mul, SymbolicDim, termsOf } from "../dim.js";
 import { type Compute, linearize } from "../op.js";
-import { type CallExpr, computeType, type Expr, type ExprIndex, type ReduceExpr, visitExpr } from "../scalar.js";
+import { type CallExpr, type Expr, type ExprIndex, type ReduceExpr, visitExpr } from "../scalar.js";
 import type { TensorType } from "../types.js";
 import { runtime } from "./scalars.js";
 
@@ -18,7 +18,11 @@ export interface LoopFunction {
   run(operands: readonly unknown[], output: unknown, symbols: readonly number[]): void;
 }
 
-export function compileLoop(compute: Compute, operands: readonly (TensorType | undefined)[], outputShape: readonly Dim[]): LoopFunction {
+export function compileLoop(
+  compute: Compute,
+  operands: readonly (TensorType | undefined)[],
+  outputShape: readonly Dim[],
+): LoopFunction {
   const printer = new Printer(operands);
   const { dtype } = compute.body;
   const body: string[] = [];
@@ -26,7 +30,13 @@ export function compileLoop(compute: Compute, operands: readonly (TensorType | u
   const scope = new Scope(undefined, body);
   printer.countUses(compute.body);
   const value = printer.expr(compute.body, scope);
-  const position = printer.dim(linearize(outputShape, compute.axes.map((axis) => axis.variable)), scope);
+  const position = printer.dim(
+    linearize(
+      outputShape,
+      compute.axes.map((axis) => axis.variable),
+    ),
+    scope,
+  );
   body.push(printer.store(dtype, position, value));
   let text = body.join("\n");
   for (const open of loops.reverse()) text = `${open}\n${text}\n}`;
@@ -90,7 +100,11 @@ class Printer {
 
   /** The text with the hoisted sums in their places. */
   finish(text: string): string {
-    return this.#loops.reduce((result, { mark, hoisted }) => result.replace(mark, () => [...hoisted].map(([sum, name]) => `const ${name} = ${sum};`).join("\n")), text);
+    return this.#loops.reduce(
+      (result, { mark, hoisted }) =>
+        result.replace(mark, () => [...hoisted].map(([sum, name]) => `const ${name} = ${sum};`).join("\n")),
+      text,
+    );
   }
 
   countUses(expr: Expr): void {
@@ -130,7 +144,12 @@ class Printer {
       case "call": {
         const compared = this.#compareIndices(expr, scope);
         if (compared !== undefined) return compared;
-        return expr.op === "select" ? this.#select(expr, scope) : callText(expr, expr.args.map((arg) => this.expr(arg, scope)));
+        return expr.op === "select"
+          ? this.#select(expr, scope)
+          : callText(
+              expr,
+              expr.args.map((arg) => this.expr(arg, scope)),
+            );
       }
       case "reduce":
         return this.#reduce(expr, scope);
@@ -143,7 +162,9 @@ class Printer {
     if (operator === undefined || expr.args.length !== 2) return undefined;
     const texts = expr.args.map((arg) => {
       if (arg.kind === "index") return this.dim(arg.dim, scope);
-      return arg.kind === "const" && arg.dtype === "int64" && Number.isSafeInteger(Number(arg.value)) ? `(${arg.value})` : undefined;
+      return arg.kind === "const" && arg.dtype === "int64" && Number.isSafeInteger(Number(arg.value))
+        ? `(${arg.value})`
+        : undefined;
     });
     return texts.includes(undefined) ? undefined : `(${texts[0]} ${operator} ${texts[1]})`;
   }
@@ -158,7 +179,13 @@ class Printer {
     const b = this.expr(no, right);
     if (left.statements.length + right.statements.length === 0) return `(${test} ? ${a} : ${b})`;
     const name = `t${this.#next++}`;
-    scope.statements.push(`let ${name}; if (${test}) {`, ...left.statements, `${name} = ${a}; } else {`, ...right.statements, `${name} = ${b}; }`);
+    scope.statements.push(
+      `let ${name}; if (${test}) {`,
+      ...left.statements,
+      `${name} = ${a}; } else {`,
+      ...right.statements,
+      `${name} = ${b}; }`,
+    );
     return name;
   }
 
@@ -174,19 +201,31 @@ class Printer {
     let start: string;
     if (argument) {
       // The first axis' variable is the position; `found` keeps the best value.
-      const position = asSymbol(expr.axes[0]!.variable) ? this.#variables.get(asSymbol(expr.axes[0]!.variable)!.key)!.name : "0";
+      const position = asSymbol(expr.axes[0]!.variable)
+        ? this.#variables.get(asSymbol(expr.axes[0]!.variable)!.key)!.name
+        : "0";
       const better = `${expr.monoid.startsWith("argmax") ? ">" : "<"}${expr.monoid.endsWith("Last") ? "=" : ""}`;
       start = `let ${total} = 0, ${total}v;`;
-      update.push(`const v${total} = ${value};`, `if (${total}v === undefined || v${total} ${better} ${total}v || (v${total} !== v${total} && ${total}v === ${total}v)) { ${total}v = v${total}; ${total} = ${position}; }`);
+      update.push(
+        `const v${total} = ${value};`,
+        `if (${total}v === undefined || v${total} ${better} ${total}v || (v${total} !== v${total} && ${total}v === ${total}v)) { ${total}v = v${total}; ${total} = ${position}; }`,
+      );
     } else if (expr.monoid === "sum" || expr.monoid === "prod") {
       const operator = expr.monoid === "sum" ? "+" : "*";
       start = `let ${total} = ${expr.monoid === "sum" ? 0 : 1}${big ? "n" : ""};`;
       const integer = !isFloat(dtype);
-      update.push(integer ? `${total} = ${wrap(dtype, integerArithmetic(operator, dtype, total, value))};` : `${total} ${operator}= ${value};`);
+      update.push(
+        integer
+          ? `${total} = ${wrap(dtype, integerArithmetic(operator, dtype, total, value))};`
+          : `${total} ${operator}= ${value};`,
+      );
     } else if (expr.monoid === "max" || expr.monoid === "min") {
       start = `let ${total} = ${identity(expr.monoid, dtype)};`;
       const operator = expr.monoid === "max" ? ">" : "<";
-      update.push(`const v${total} = ${value};`, `if (v${total} ${operator} ${total} || v${total} !== v${total}) ${total} = v${total};`);
+      update.push(
+        `const v${total} = ${value};`,
+        `if (v${total} ${operator} ${total} || v${total} !== v${total}) ${total} = v${total};`,
+      );
     } else {
       start = `let ${total} = ${expr.monoid === "and" ? 1 : 0};`;
       update.push(`${total} = ${total} ${expr.monoid === "and" ? "&" : "|"} (${value} ? 1 : 0);`);
@@ -215,14 +254,18 @@ class Printer {
     const terms = [...groups.values()].map(({ atoms, free }) => {
       const factors = atoms.map((atom) => this.#atom(atom, scope));
       const factor = add(...free);
-      if (factor !== 1 || factors.length === 0) factors.unshift(typeof factor === "number" ? (factor < 0 ? `(${factor})` : String(factor)) : this.#size(factor));
+      if (factor !== 1 || factors.length === 0)
+        factors.unshift(
+          typeof factor === "number" ? (factor < 0 ? `(${factor})` : String(factor)) : this.#size(factor),
+        );
       return { text: factors.join(" * "), depth: Math.max(0, ...atoms.map((atom) => this.#depthOf(atom))) };
     });
     let sum: string[] = [];
     for (const depth of new Set(terms.map((term) => term.depth).sort((a, b) => a - b))) {
       sum.push(...terms.filter((term) => term.depth === depth).map(({ text }) => text));
       const loop = this.#open[depth - 1];
-      if (loop && depth < this.#open.length && (sum.length > 1 || sum[0]!.includes(" "))) sum = [this.#hoist(loop, sum.join(" + "))];
+      if (loop && depth < this.#open.length && (sum.length > 1 || sum[0]!.includes(" ")))
+        sum = [this.#hoist(loop, sum.join(" + "))];
     }
     return sum.length === 1 && !sum[0]!.includes(" ") ? sum[0]! : `(${sum.join(" + ")})`;
   }
@@ -237,7 +280,12 @@ class Printer {
   #depthOf(atom: Atom): number {
     if (atom.kind === "symbol") return this.#variables.get(atom.key)?.depth ?? 0;
     if (atom.kind === "data") return this.#open.length;
-    return Math.max(0, ...[atom.a, atom.b].flatMap((dim) => termsOf(dim).flatMap(({ atoms }) => atoms.map((part) => this.#depthOf(part)))));
+    return Math.max(
+      0,
+      ...[atom.a, atom.b].flatMap((dim) =>
+        termsOf(dim).flatMap(({ atoms }) => atoms.map((part) => this.#depthOf(part))),
+      ),
+    );
   }
 
   #isBound(atom: Atom): boolean {
@@ -247,7 +295,9 @@ class Printer {
   #size(dim: SymbolicDim): string {
     let name = this.#sizes.get(dim.key);
     if (name === undefined) {
-      const terms = dim.terms.map(({ coefficient, atoms }) => [`(${coefficient})`, ...atoms.map((atom) => this.#atom(atom, undefined))].join(" * "));
+      const terms = dim.terms.map(({ coefficient, atoms }) =>
+        [`(${coefficient})`, ...atoms.map((atom) => this.#atom(atom, undefined))].join(" * "),
+      );
       name = `c${this.#sizes.size}`;
       this.#sizes.set(dim.key, name);
       this.prelude.push(`const ${name} = ${terms.join(" + ")};`);
@@ -327,7 +377,8 @@ function callText(expr: CallExpr, args: readonly string[]): string {
   const [a, b] = args as readonly [string, string];
   const operator = infix[op];
   if (dtype === "bool") {
-    if (operand === "bool" && (op === "eq" || op === "ne" || op === "xor")) return `(!${a} ${op === "eq" ? "===" : "!=="} !${b})`;
+    if (operand === "bool" && (op === "eq" || op === "ne" || op === "xor"))
+      return `(!${a} ${op === "eq" ? "===" : "!=="} !${b})`;
     if (op === "not") return `(!${a})`;
     if (op === "isnan") return `(${a} !== ${a})`;
     if (op === "isinf") return `(Math.abs(${a}) === Infinity)`;
@@ -361,9 +412,10 @@ function castText(to: DType, from: DType, value: string, saturate: boolean, _ope
     // float64 → small float passes through no intermediate rounding; int64 → float is exact in double up to 2^53.
     return round(to, number);
   }
-  if (isFloat(from)) return isBig(to) ? `rt.toBig(${JSON.stringify(to)}, ${value})` : `rt.toInt(${JSON.stringify(to)}, ${value})`;
+  if (isFloat(from))
+    return isBig(to) ? `rt.toBig(${JSON.stringify(to)}, ${value})` : `rt.toInt(${JSON.stringify(to)}, ${value})`;
   if (isBig(to)) return wrap(to, `BigInt(${from === "bool" ? number : value})`);
-  if (isBig(from)) return `Number(BigInt.as${dtypeInfo(to).kind === "int" ? "Int" : "Uint"}N(${dtypeInfo(to).bits}, ${value}))`;
+  if (isBig(from))
+    return `Number(BigInt.as${dtypeInfo(to).kind === "int" ? "Int" : "Uint"}N(${dtypeInfo(to).bits}, ${value}))`;
   return wrap(to, number);
 }
-

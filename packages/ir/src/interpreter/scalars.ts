@@ -1,7 +1,24 @@
 /** What printed loops call: functions of one or two numbers, in double precision; the printer rounds. */
-import { bitsToFloat, type DType, dtypeInfo, floatTable, floatToBits, NimforgeError, roundHalfEven } from "@nimforge/tensor";
+import {
+  bitsToFloat,
+  type DType,
+  dtypeInfo,
+  floatTable,
+  floatToBits,
+  NimforgeError,
+  roundHalfEven,
+} from "@nimforge/tensor";
 
-const smallFloats = ["float16", "bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "float8e8m0", "float4e2m1"] as const;
+const smallFloats = [
+  "float16",
+  "bfloat16",
+  "float8e4m3fn",
+  "float8e4m3fnuz",
+  "float8e5m2",
+  "float8e5m2fnuz",
+  "float8e8m0",
+  "float4e2m1",
+] as const;
 
 /** Rounds a double to the nearest value of a float dtype (float32: Math.fround). */
 function round(dtype: DType, x: number, saturate = false): number {
@@ -37,9 +54,31 @@ const maximum = (a: number, b: number) => (a !== a ? a : b !== b ? b : Math.max(
 
 const float: Record<string, (a: number, b: number) => number> = {
   ...Object.fromEntries(
-    ["abs", "sign", "floor", "ceil", "trunc", "sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "expm1", "log1p", "atan2"].map(
-      (name) => [name, (Math as unknown as Record<string, (a: number, b: number) => number>)[name]!],
-    ),
+    [
+      "abs",
+      "sign",
+      "floor",
+      "ceil",
+      "trunc",
+      "sqrt",
+      "exp",
+      "log",
+      "sin",
+      "cos",
+      "tan",
+      "asin",
+      "acos",
+      "atan",
+      "sinh",
+      "cosh",
+      "tanh",
+      "asinh",
+      "acosh",
+      "atanh",
+      "expm1",
+      "log1p",
+      "atan2",
+    ].map((name) => [name, (Math as unknown as Record<string, (a: number, b: number) => number>)[name]!]),
   ),
   div: (a, b) => a / b,
   // IEEE 754 pow, which C and numpy follow: 1 ** y = 1 and (-1) ** ±∞ = 1 even where JavaScript says NaN.
@@ -61,7 +100,10 @@ function floorModulo(a: number, b: number): number {
 }
 
 function nonZero<T extends number | bigint>(b: T): T {
-  if (!b) throw new NimforgeError("malformed", "division-by-zero", "integer division by zero", { fix: "the divisor comes as data; keep it from being 0" });
+  if (!b)
+    throw new NimforgeError("malformed", "division-by-zero", "integer division by zero", {
+      fix: "the divisor comes as data; keep it from being 0",
+    });
   return b;
 }
 
@@ -119,7 +161,13 @@ export const runtime = {
     const { min, max } = dtypeInfo(dtype);
     if (!Number.isFinite(x)) return BigInt(x > 0 ? max : min);
     const t = BigInt(Math.trunc(x));
-    return dtype === "int64" ? (t > BigInt(max) ? BigInt(max) : t < BigInt(min) ? BigInt(min) : t) : BigInt.asUintN(64, t);
+    return dtype === "int64"
+      ? t > BigInt(max)
+        ? BigInt(max)
+        : t < BigInt(min)
+          ? BigInt(min)
+          : t
+      : BigInt.asUintN(64, t);
   },
   /** A data index with negatives counted from the end. */
   at: (value: number, extent: number): number => {

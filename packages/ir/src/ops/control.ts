@@ -21,55 +21,79 @@ const typesOf = (graph: Graph): ValueType[] => graph.outputs.map(({ value }) => 
 /** Keys of the sizes that the node's inputs have: what a result's type may name. */
 function sizesAround(context: OpContext): Set<string> {
   const keys = new Set<string>();
-  for (const input of context.inputs) if (input?.type.kind === "tensor") for (const size of input.type.shape) visitSymbols(size, (atom) => keys.add(atom.key));
+  for (const input of context.inputs)
+    if (input?.type.kind === "tensor")
+      for (const size of input.type.shape) visitSymbols(size, (atom) => keys.add(atom.key));
   return keys;
 }
 
 /** A subgraph's type as seen from outside: sizes that only the subgraph knows become new ones. */
 function outerType(context: OpContext, type: ValueType, known: ReadonlySet<string>, stem: string): ValueType {
   if (type.kind !== "tensor") return { ...type, element: outerType(context, type.element, known, stem) };
-  return tensorType(type.dtype, type.shape.map((size) => {
-    let visible = true;
-    visitSymbols(size, (atom) => {
-      visible &&= known.has(atom.key);
-    });
-    return visible ? size : context.context.freshSymbol(stem);
-  }));
+  return tensorType(
+    type.dtype,
+    type.shape.map((size) => {
+      let visible = true;
+      visitSymbols(size, (atom) => {
+        visible &&= known.has(atom.key);
+      });
+      return visible ? size : context.context.freshSymbol(stem);
+    }),
+  );
 }
 
 const conditionOf = (value: RuntimeValue | undefined): boolean => Boolean((value as Tensor).data[0]);
 
-const branch = opaqueOp("If", { inputs: [{ name: "cond", types: ["bool"] }, "captures*"], attributes: { then_branch: graphAttribute, else_branch: graphAttribute, captures: 0 } }, {
-  infer: (context) => {
-    const yes = typesOf(subgraph(context, "then_branch"));
-    const no = typesOf(subgraph(context, "else_branch"));
-    if (yes.length !== no.length) context.fail("the branches must have equally many outputs", { found: `${yes.length} and ${no.length}` });
-    const known = sizesAround(context);
-    return yes.map((type, k) => {
-      const other = no[k] as ValueType;
-      const common =
-        (equalTypes(type, other) ? type : commonType(context, type, other, "branch")) ??
-        context.unsupported(`branches that give ${formatType(type)} and ${formatType(other)}`);
-      return outerType(context, common, known, "branch");
-    });
+const branch = opaqueOp(
+  "If",
+  {
+    inputs: [{ name: "cond", types: ["bool"] }, "captures*"],
+    attributes: { then_branch: graphAttribute, else_branch: graphAttribute, captures: 0 },
   },
-  reference: (context, [condition, ...captures]) =>
-    context.run(subgraph(context, conditionOf(condition) ? "then_branch" : "else_branch"), captures as RuntimeValue[]),
-});
+  {
+    infer: (context) => {
+      const yes = typesOf(subgraph(context, "then_branch"));
+      const no = typesOf(subgraph(context, "else_branch"));
+      if (yes.length !== no.length)
+        context.fail("the branches must have equally many outputs", { found: `${yes.length} and ${no.length}` });
+      const known = sizesAround(context);
+      return yes.map((type, k) => {
+        const other = no[k] as ValueType;
+        const common =
+          (equalTypes(type, other) ? type : commonType(context, type, other, "branch")) ??
+          context.unsupported(`branches that give ${formatType(type)} and ${formatType(other)}`);
+        return outerType(context, common, known, "branch");
+      });
+    },
+    reference: (context, [condition, ...captures]) =>
+      context.run(
+        subgraph(context, conditionOf(condition) ? "then_branch" : "else_branch"),
+        captures as RuntimeValue[],
+      ),
+  },
+);
 
 /** A size of the value after the loop: it stays what it was where the body gives back the size it takes. */
 function carriedType(context: OpContext, first: ValueType, formal: ValueType, made: ValueType): ValueType {
   if (first.kind !== "tensor" || formal.kind !== "tensor" || made.kind !== "tensor") {
     // An optional that the body fills is no longer one.
     const start = first.kind === "optional" && made.kind !== "optional" ? first.element : first;
-    return commonType(context, start, made, "carried") ?? context.unsupported(`a carried value that is ${formatType(first)} and then ${formatType(made)}`);
+    return (
+      commonType(context, start, made, "carried") ??
+      context.unsupported(`a carried value that is ${formatType(first)} and then ${formatType(made)}`)
+    );
   }
   if (first.dtype !== made.dtype || first.shape.length !== made.shape.length)
     context.unsupported(`a carried value that is ${formatType(first)} and then ${formatType(made)}`);
-  return tensorType(first.dtype, first.shape.map((size, axis) => {
-    const same = equalDims(formal.shape[axis] as Dim, made.shape[axis] as Dim) && (equalDims(formal.shape[axis] as Dim, size) || asSymbol(formal.shape[axis] as Dim) === undefined);
-    return same ? size : context.context.freshSymbol("carried");
-  }));
+  return tensorType(
+    first.dtype,
+    first.shape.map((size, axis) => {
+      const same =
+        equalDims(formal.shape[axis] as Dim, made.shape[axis] as Dim) &&
+        (equalDims(formal.shape[axis] as Dim, size) || asSymbol(formal.shape[axis] as Dim) === undefined);
+      return same ? size : context.context.freshSymbol("carried");
+    }),
+  );
 }
 
 /** Collected values of one output, stacked along a new axis. With no iteration, sizes that are not numbers are 0. */
@@ -82,7 +106,9 @@ function stacked(values: readonly Tensor[], type: TensorType, axis: number): Ten
 }
 
 const needTensor = (context: OpContext, type: ValueType | undefined): TensorType =>
-  type?.kind === "tensor" ? type : context.fail("values that are collected must be tensors", { found: type && formatType(type) });
+  type?.kind === "tensor"
+    ? type
+    : context.fail("values that are collected must be tensors", { found: type && formatType(type) });
 
 /** How the inputs after the first `fixed` divide. */
 function carriedCount(context: OpContext, fixed: number): number {
@@ -93,7 +119,11 @@ function carriedCount(context: OpContext, fixed: number): number {
 const loop = opaqueOp(
   "Loop",
   {
-    inputs: [{ name: "M", types: ["int64"], optional: true }, { name: "cond", types: ["bool"], optional: true }, "v_initial*"],
+    inputs: [
+      { name: "M", types: ["int64"], optional: true },
+      { name: "cond", types: ["bool"], optional: true },
+      "v_initial*",
+    ],
     attributes: { body: graphAttribute, captures: 0 },
   },
   {
@@ -102,17 +132,29 @@ const loop = opaqueOp(
       const carried = carriedCount(context, 2);
       const made = typesOf(body);
       if (!context.has(0) && !context.has(1)) context.fail("neither M nor cond is given: the loop never ends");
-      if (made.length < 1 + carried) context.fail("the body must give back the condition and each carried value", { expected: `at least ${1 + carried} outputs`, found: String(made.length) });
+      if (made.length < 1 + carried)
+        context.fail("the body must give back the condition and each carried value", {
+          expected: `at least ${1 + carried} outputs`,
+          found: String(made.length),
+        });
       const known = sizesAround(context);
       const finals = range(carried).map((k) => {
         const first = context.inputs[2 + k]?.type ?? context.fail(`carried value ${k} is missing`);
-        return outerType(context, carriedType(context, first, body.inputs[2 + k]!.value.type, made[1 + k] as ValueType), known, "carried");
+        return outerType(
+          context,
+          carriedType(context, first, body.inputs[2 + k]!.value.type, made[1 + k] as ValueType),
+          known,
+          "carried",
+        );
       });
       const trips = context.dims(0)?.[0];
       const runsAll = !context.has(1) && typeof trips === "number" && trips >= 0;
       const scans = made.slice(1 + carried).map((type) => {
         const element = needTensor(context, outerType(context, needTensor(context, type), known, "scanned"));
-        return tensorType(element.dtype, [runsAll ? trips : context.context.freshSymbol("iterations"), ...element.shape]);
+        return tensorType(element.dtype, [
+          runsAll ? trips : context.context.freshSymbol("iterations"),
+          ...element.shape,
+        ]);
       });
       return [...finals, ...scans];
     },
@@ -165,7 +207,8 @@ const scan = opaqueOp(
       const body = subgraph(context, "body");
       const scanned = context.int("num_scan_inputs");
       const states = carriedCount(context, 0) - scanned;
-      if (scanned < 1 || states < 0) context.fail("num_scan_inputs does not fit the inputs", { found: String(scanned) });
+      if (scanned < 1 || states < 0)
+        context.fail("num_scan_inputs does not fit the inputs", { found: String(scanned) });
       const made = typesOf(body);
       const known = sizesAround(context);
       const lengths = range(scanned).map((k) => {
@@ -173,11 +216,22 @@ const scan = opaqueOp(
         return shape[context.axis(listed(context, "scan_input_axes", k), shape.length, "scan_input_axes")] as Dim;
       });
       const length = lengths.reduce((a, b) => context.same(a, b, "lengths of the scanned inputs"));
-      const finals = range(states).map((k) => outerType(context, carriedType(context, context.inputs[k]!.type, body.inputs[k]!.value.type, made[k] as ValueType), known, "state"));
+      const finals = range(states).map((k) =>
+        outerType(
+          context,
+          carriedType(context, context.inputs[k]!.type, body.inputs[k]!.value.type, made[k] as ValueType),
+          known,
+          "state",
+        ),
+      );
       const scans = made.slice(states).map((type, k) => {
         const element = needTensor(context, outerType(context, needTensor(context, type), known, "scanned"));
         const shape = [...element.shape];
-        shape.splice(context.axis(listed(context, "scan_output_axes", k), shape.length + 1, "scan_output_axes"), 0, length);
+        shape.splice(
+          context.axis(listed(context, "scan_output_axes", k), shape.length + 1, "scan_output_axes"),
+          0,
+          length,
+        );
         return tensorType(element.dtype, shape);
       });
       return [...finals, ...scans];
@@ -193,12 +247,26 @@ const scan = opaqueOp(
       let states = inputs.slice(0, count) as RuntimeValue[];
       const collected: Tensor[][] = body.outputs.slice(count).map(() => []);
       for (let step = 0; step < length; step++) {
-        const elements = sources.map((source, k) => selectAlong(source, axes[k] as number, listed(context, "scan_input_directions", k) ? length - 1 - step : step));
+        const elements = sources.map((source, k) =>
+          selectAlong(
+            source,
+            axes[k] as number,
+            listed(context, "scan_input_directions", k) ? length - 1 - step : step,
+          ),
+        );
         const results = context.run(body, [...states, ...elements, ...captures]);
         states = results.slice(0, count);
-        results.slice(count).forEach((value, k) => (listed(context, "scan_output_directions", k) ? collected[k]!.unshift(value as Tensor) : collected[k]!.push(value as Tensor)));
+        results
+          .slice(count)
+          .forEach((value, k) =>
+            listed(context, "scan_output_directions", k)
+              ? collected[k]!.unshift(value as Tensor)
+              : collected[k]!.push(value as Tensor),
+          );
       }
-      const scans = collected.map((values, k) => stacked(values, body.outputs[count + k]!.value.tensor, listed(context, "scan_output_axes", k)));
+      const scans = collected.map((values, k) =>
+        stacked(values, body.outputs[count + k]!.value.tensor, listed(context, "scan_output_axes", k)),
+      );
       return [...states, ...scans];
     },
   },

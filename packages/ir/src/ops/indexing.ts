@@ -1,5 +1,15 @@
 /** Ops that read or write at positions that come as data, and those whose result's size is data. */
-import { type DType, floatToBits, isSmallFloat, NimforgeError, sizeOf, type Tensor, type TensorData, tensor, toNumbers } from "@nimforge/tensor";
+import {
+  type DType,
+  floatToBits,
+  isSmallFloat,
+  NimforgeError,
+  sizeOf,
+  type Tensor,
+  type TensorData,
+  tensor,
+  toNumbers,
+} from "@nimforge/tensor";
 import { type Dim, formatShape, productOf, sub } from "../dim.js";
 import { type Compute, loopOp, type Op, type OpContext, opaqueOp, typeSets } from "../op.js";
 import { call, cast, constant, type Expr, index, indexBy } from "../scalar.js";
@@ -11,7 +21,10 @@ const int64s: readonly DType[] = ["int64"];
 
 /** Position of `at`'s element of the index input on an axis of `extent`; a constant index is an index map of its own. */
 function dataPosition(context: OpContext, input: number, at: readonly Dim[], extent: Dim): Dim {
-  const known = context.rank(input) === 0 || context.shape(input).every((size) => size === 1) ? context.dims(input)?.[0] : undefined;
+  const known =
+    context.rank(input) === 0 || context.shape(input).every((size) => size === 1)
+      ? context.dims(input)?.[0]
+      : undefined;
   if (typeof known === "number" && (known >= 0 || typeof extent === "number")) {
     if (typeof extent === "number" && (known < -extent || known >= extent))
       context.fail("an index is out of range", { expected: `[${-extent}, ${extent - 1}]`, found: String(known) });
@@ -37,13 +50,20 @@ function gatheredNd(context: OpContext): Compute {
   const batch = context.int("batch_dims");
   const depth = at[at.length - 1];
   if (typeof depth !== "number") context.unsupported("the last axis of indices must have a known size");
-  if (batch < 0 || batch >= Math.min(shape.length, at.length)) context.fail("batch_dims is out of range", { found: String(batch) });
+  if (batch < 0 || batch >= Math.min(shape.length, at.length))
+    context.fail("batch_dims is out of range", { found: String(batch) });
   if (depth < 1 || batch + depth > shape.length)
-    context.fail("indices name more axes than the data has", { expected: `1 to ${shape.length - batch}`, found: String(depth) });
-  for (let axis = 0; axis < batch; axis++) context.same(shape[axis] as Dim, at[axis] as Dim, `batch axis ${axis} of data and indices`);
+    context.fail("indices name more axes than the data has", {
+      expected: `1 to ${shape.length - batch}`,
+      found: String(depth),
+    });
+  for (let axis = 0; axis < batch; axis++)
+    context.same(shape[axis] as Dim, at[axis] as Dim, `batch axis ${axis} of data and indices`);
   const outer = at.slice(0, -1);
   return context.over([...outer, ...shape.slice(batch + depth)], (...out) => {
-    const tuple = range(depth).map((k) => indexBy(context.load(1, [...out.slice(0, outer.length), k]), shape[batch + k] as Dim));
+    const tuple = range(depth).map((k) =>
+      indexBy(context.load(1, [...out.slice(0, outer.length), k]), shape[batch + k] as Dim),
+    );
     return context.load(0, [...out.slice(0, batch), ...tuple, ...out.slice(outer.length)]);
   });
 }
@@ -56,7 +76,12 @@ function tensorScattered(context: OpContext): Compute {
   const mode = context.string("mode");
   if (mode !== "linear" && mode !== "circular") context.fail("mode must be linear or circular", { found: mode });
   const length = context.shape(1)[axis] as Dim;
-  context.shape(1).forEach((size, other) => other !== axis && context.same(shape[other] as Dim, size, `axis ${other} of past_cache and update`));
+  context
+    .shape(1)
+    .forEach(
+      (size, other) =>
+        other !== axis && context.same(shape[other] as Dim, size, `axis ${other} of past_cache and update`),
+    );
   const capacity = shape[axis] as Dim;
   return context.over(shape, (...at) => {
     const start = context.has(2) ? context.load(2, [at[0] as Dim]) : constant("int64", 0n);
@@ -64,7 +89,15 @@ function tensorScattered(context: OpContext): Compute {
     if (mode === "circular") offset = call("mod", offset, index(capacity));
     const written = call("and", call("ge", offset, constant("int64", 0n)), call("lt", offset, index(length)));
     const from = indexBy(offset, length);
-    return call("select", written, context.load(1, at.map((own, other) => (other === axis ? from : own))), context.load(0, at));
+    return call(
+      "select",
+      written,
+      context.load(
+        1,
+        at.map((own, other) => (other === axis ? from : own)),
+      ),
+      context.load(0, at),
+    );
   });
 }
 
@@ -81,7 +114,7 @@ const combines: Record<string, Combine> = {
 
 /** Writes `updates` into a copy of `data`; `place` gives the position of each update. */
 function scatter(context: OpContext, data: Tensor, updates: Tensor, place: (update: number) => number): Tensor {
-  const reduction = context.op.attributes["reduction"] ? context.string("reduction") : "none";
+  const reduction = context.op.attributes.reduction ? context.string("reduction") : "none";
   const result = data.data.slice() as TensorData & Record<number, number | bigint | string>;
   const combine = combines[reduction];
   const small = combine && isSmallFloat(data.dtype);
@@ -91,7 +124,12 @@ function scatter(context: OpContext, data: Tensor, updates: Tensor, place: (upda
     const at = place(k);
     const value = (combine ? combine(values[at] as never, given[k] as never) : given[k]) as number | bigint | string;
     result[at] = small ? floatToBits(data.dtype, value as number) : value;
-    if (small) values[at] = toNumbers({ dtype: data.dtype, shape: [1], data: result.slice(at, at + 1) as TensorData })[0] as number;
+    if (small)
+      values[at] = toNumbers({
+        dtype: data.dtype,
+        shape: [1],
+        data: result.slice(at, at + 1) as TensorData,
+      })[0] as number;
   }
   return { ...data, data: result };
 }
@@ -108,145 +146,214 @@ function positionIn(extent: number, value: number): number {
 }
 
 function checkScatter(context: OpContext): TensorType {
-  const reduction = context.op.attributes["reduction"] ? context.string("reduction") : "none";
-  if (reduction !== "none" && !(reduction in combines)) context.fail("reduction is not one of none, add, mul, max, min", { found: reduction });
-  if (context.dtype(2) !== context.dtype(0)) context.fail("updates must have the type of data", { expected: context.dtype(0), found: context.dtype(2) });
+  const reduction = context.op.attributes.reduction ? context.string("reduction") : "none";
+  if (reduction !== "none" && !(reduction in combines))
+    context.fail("reduction is not one of none, add, mul, max, min", { found: reduction });
+  if (context.dtype(2) !== context.dtype(0))
+    context.fail("updates must have the type of data", { expected: context.dtype(0), found: context.dtype(2) });
   return context.type(0);
 }
 
 const scatterElements = (name: string, attributes: Record<string, string | number>): Op =>
-  opaqueOp(name, { inputs: ["data", indices, "updates"], attributes }, {
+  opaqueOp(
+    name,
+    { inputs: ["data", indices, "updates"], attributes },
+    {
+      infer: (context) => {
+        context.axis(context.int("axis"), context.rank(0));
+        context
+          .shape(1)
+          .forEach((size, axis) =>
+            context.same(size, context.shape(2)[axis] ?? 0, `axis ${axis} of indices and updates`),
+          );
+        return [checkScatter(context)];
+      },
+      reference: (context, inputs) => {
+        const [data, at, updates] = inputs as readonly [Tensor, Tensor, Tensor];
+        const axis = context.axis(context.int("axis"), data.shape.length);
+        const strides = stridesOf(data.shape);
+        const positions = new Float64Array(sizeOf(at.shape));
+        forEachIndex(at.shape, (own, k) => {
+          positions[k] = own.reduce(
+            (sum, i, other) =>
+              sum +
+              (other === axis ? positionIn(data.shape[axis] as number, Number(at.data[k])) : i) *
+                (strides[other] as number),
+            0,
+          );
+        });
+        return [scatter(context, data, updates, (k) => positions[k] as number)];
+      },
+    },
+  );
+
+const scatterNd = opaqueOp(
+  "ScatterND",
+  { inputs: ["data", { name: "indices", types: int64s }, "updates"], attributes: { reduction: "none" } },
+  {
     infer: (context) => {
-      context.axis(context.int("axis"), context.rank(0));
-      context.shape(1).forEach((size, axis) => context.same(size, context.shape(2)[axis] ?? 0, `axis ${axis} of indices and updates`));
+      const depth = context.shape(1)[context.rank(1) - 1];
+      if (typeof depth === "number") {
+        const expected = [...context.shape(1).slice(0, -1), ...context.shape(0).slice(depth)];
+        const found = context.shape(2);
+        if (depth > context.rank(0) || found.length !== expected.length)
+          context.fail("updates do not fit data and indices", {
+            expected: formatShape(expected),
+            found: formatShape(found),
+          });
+        expected.forEach((size, axis) => context.same(size, found[axis] as Dim, `axis ${axis} of updates`));
+      }
       return [checkScatter(context)];
     },
     reference: (context, inputs) => {
       const [data, at, updates] = inputs as readonly [Tensor, Tensor, Tensor];
-      const axis = context.axis(context.int("axis"), data.shape.length);
+      const depth = at.shape[at.shape.length - 1] as number;
       const strides = stridesOf(data.shape);
-      const positions = new Float64Array(sizeOf(at.shape));
-      forEachIndex(at.shape, (own, k) => {
-        positions[k] = own.reduce(
-          (sum, i, other) => sum + (other === axis ? positionIn(data.shape[axis] as number, Number(at.data[k])) : i) * (strides[other] as number),
+      const inner = sizeOf(data.shape.slice(depth));
+      const starts = range(sizeOf(at.shape.slice(0, -1))).map((tuple) =>
+        range(depth).reduce(
+          (sum, k) =>
+            sum + positionIn(data.shape[k] as number, Number(at.data[tuple * depth + k])) * (strides[k] as number),
           0,
-        );
-      });
-      return [scatter(context, data, updates, (k) => positions[k] as number)];
+        ),
+      );
+      return [scatter(context, data, updates, (k) => (starts[Math.floor(k / inner)] as number) + (k % inner))];
     },
-  });
-
-const scatterNd = opaqueOp("ScatterND", { inputs: ["data", { name: "indices", types: int64s }, "updates"], attributes: { reduction: "none" } }, {
-  infer: (context) => {
-    const depth = context.shape(1)[context.rank(1) - 1];
-    if (typeof depth === "number") {
-      const expected = [...context.shape(1).slice(0, -1), ...context.shape(0).slice(depth)];
-      const found = context.shape(2);
-      if (depth > context.rank(0) || found.length !== expected.length)
-        context.fail("updates do not fit data and indices", { expected: formatShape(expected), found: formatShape(found) });
-      expected.forEach((size, axis) => context.same(size, found[axis] as Dim, `axis ${axis} of updates`));
-    }
-    return [checkScatter(context)];
   },
-  reference: (context, inputs) => {
-    const [data, at, updates] = inputs as readonly [Tensor, Tensor, Tensor];
-    const depth = at.shape[at.shape.length - 1] as number;
-    const strides = stridesOf(data.shape);
-    const inner = sizeOf(data.shape.slice(depth));
-    const starts = range(sizeOf(at.shape.slice(0, -1))).map((tuple) =>
-      range(depth).reduce((sum, k) => sum + positionIn(data.shape[k] as number, Number(at.data[tuple * depth + k])) * (strides[k] as number), 0),
-    );
-    return [scatter(context, data, updates, (k) => (starts[Math.floor(k / inner)] as number) + (k % inner))];
-  },
-});
+);
 
 // Results whose size is data
 
 const isTrue = (value: number | bigint | string) => value !== 0 && value !== 0n && value !== "";
 
-const nonZero = opaqueOp("NonZero", { inputs: ["X"] }, {
-  infer: (context) => [tensorType("int64", [context.rank(0), context.context.freshSymbol("nonzero")])],
-  reference: (_context, inputs) => {
-    const [x] = inputs as readonly [Tensor];
-    const values = comparable(x);
-    const found: number[][] = [];
-    forEachIndex(x.shape, (at, k) => isTrue(values[k] as number) && found.push([...at]));
-    return [tensor("int64", [x.shape.length, found.length], x.shape.flatMap((_, axis) => found.map((at) => BigInt(at[axis] as number))))];
+const nonZero = opaqueOp(
+  "NonZero",
+  { inputs: ["X"] },
+  {
+    infer: (context) => [tensorType("int64", [context.rank(0), context.context.freshSymbol("nonzero")])],
+    reference: (_context, inputs) => {
+      const [x] = inputs as readonly [Tensor];
+      const values = comparable(x);
+      const found: number[][] = [];
+      forEachIndex(x.shape, (at, k) => isTrue(values[k] as number) && found.push([...at]));
+      return [
+        tensor(
+          "int64",
+          [x.shape.length, found.length],
+          x.shape.flatMap((_, axis) => found.map((at) => BigInt(at[axis] as number))),
+        ),
+      ];
+    },
   },
-});
+);
 
-const compress = opaqueOp("Compress", { inputs: ["input", { name: "condition", types: ["bool"] }], attributes: { axis: { type: "int" } } }, {
-  infer: (context) => {
-    const kept = context.context.freshSymbol("compressed");
-    if (context.attribute("axis") === undefined) return [tensorType(context.dtype(0), [kept])];
-    const axis = context.axis(context.int("axis"), context.rank(0));
-    return [tensorType(context.dtype(0), context.shape(0).map((size, other) => (other === axis ? kept : size)))];
+const compress = opaqueOp(
+  "Compress",
+  { inputs: ["input", { name: "condition", types: ["bool"] }], attributes: { axis: { type: "int" } } },
+  {
+    infer: (context) => {
+      const kept = context.context.freshSymbol("compressed");
+      if (context.attribute("axis") === undefined) return [tensorType(context.dtype(0), [kept])];
+      const axis = context.axis(context.int("axis"), context.rank(0));
+      return [
+        tensorType(
+          context.dtype(0),
+          context.shape(0).map((size, other) => (other === axis ? kept : size)),
+        ),
+      ];
+    },
+    reference: (context, inputs) => {
+      const [x, condition] = inputs as readonly [Tensor, Tensor];
+      const kept = range(condition.data.length).filter((k) => condition.data[k]);
+      if (context.attribute("axis") === undefined) {
+        const within = kept.filter((k) => k < x.data.length);
+        return [take(x, [within.length], within)];
+      }
+      const axis = context.axis(context.int("axis"), x.shape.length);
+      return [
+        takeAlong(
+          x,
+          axis,
+          kept.filter((k) => k < (x.shape[axis] as number)),
+        ),
+      ];
+    },
   },
-  reference: (context, inputs) => {
-    const [x, condition] = inputs as readonly [Tensor, Tensor];
-    const kept = range(condition.data.length).filter((k) => condition.data[k]);
-    if (context.attribute("axis") === undefined) {
-      const within = kept.filter((k) => k < x.data.length);
-      return [take(x, [within.length], within)];
-    }
-    const axis = context.axis(context.int("axis"), x.shape.length);
-    return [takeAlong(x, axis, kept.filter((k) => k < (x.shape[axis] as number)))];
-  },
-});
+);
 
-const unique = opaqueOp("Unique", { inputs: ["X"], attributes: { axis: { type: "int" }, sorted: 1 } }, {
-  infer: (context) => {
-    const count = context.context.freshSymbol("unique");
-    const shape = context.shape(0);
-    const flat = context.attribute("axis") === undefined;
-    const axis = flat ? 0 : context.axis(context.int("axis"), shape.length);
-    const items = flat ? productOf(shape) : (shape[axis] as Dim);
-    const y = tensorType(context.dtype(0), flat ? [count] : shape.map((size, other) => (other === axis ? count : size)));
-    return [y, tensorType("int64", [count]), tensorType("int64", [items]), tensorType("int64", [count])];
+const unique = opaqueOp(
+  "Unique",
+  { inputs: ["X"], attributes: { axis: { type: "int" }, sorted: 1 } },
+  {
+    infer: (context) => {
+      const count = context.context.freshSymbol("unique");
+      const shape = context.shape(0);
+      const flat = context.attribute("axis") === undefined;
+      const axis = flat ? 0 : context.axis(context.int("axis"), shape.length);
+      const items = flat ? productOf(shape) : (shape[axis] as Dim);
+      const y = tensorType(
+        context.dtype(0),
+        flat ? [count] : shape.map((size, other) => (other === axis ? count : size)),
+      );
+      return [y, tensorType("int64", [count]), tensorType("int64", [items]), tensorType("int64", [count])];
+    },
+    reference: (context, inputs) => {
+      const [x] = inputs as readonly [Tensor];
+      const flat = context.attribute("axis") === undefined;
+      const source = flat ? { ...x, shape: [x.data.length] } : x;
+      const axis = flat ? 0 : context.axis(context.int("axis"), x.shape.length);
+      const values = comparable(source);
+      const size = source.shape[axis] as number;
+      const inner = sizeOf(source.shape.slice(axis + 1));
+      const outer = sizeOf(source.shape.slice(0, axis));
+      /** Lexicographic order of two slices along the axis. */
+      const compare = (a: number, b: number): number => {
+        for (let o = 0; o < outer; o++)
+          for (let i = 0; i < inner; i++) {
+            const order = compareElements(
+              values[(o * size + a) * inner + i] as number,
+              values[(o * size + b) * inner + i] as number,
+            );
+            if (order !== 0) return order;
+          }
+        return 0;
+      };
+      const sorted = range(size).sort((a, b) => compare(a, b) || a - b);
+      const groups: number[][] = [];
+      for (const item of sorted) {
+        const last = groups[groups.length - 1];
+        if (last && compare(last[0] as number, item) === 0) last.push(item);
+        else groups.push([item]);
+      }
+      if (!context.int("sorted")) groups.sort((a, b) => (a[0] as number) - (b[0] as number));
+      const inverse = new BigInt64Array(size);
+      groups.forEach((group, k) => {
+        for (const item of group) inverse[item] = BigInt(k);
+      });
+      const firsts = groups.map((group) => group[0] as number);
+      return [
+        takeAlong(source, axis, firsts),
+        tensor("int64", [groups.length], firsts.map(BigInt)),
+        tensor("int64", [size], inverse),
+        tensor(
+          "int64",
+          [groups.length],
+          groups.map((group) => BigInt(group.length)),
+        ),
+      ];
+    },
   },
-  reference: (context, inputs) => {
-    const [x] = inputs as readonly [Tensor];
-    const flat = context.attribute("axis") === undefined;
-    const source = flat ? { ...x, shape: [x.data.length] } : x;
-    const axis = flat ? 0 : context.axis(context.int("axis"), x.shape.length);
-    const values = comparable(source);
-    const size = source.shape[axis] as number;
-    const inner = sizeOf(source.shape.slice(axis + 1));
-    const outer = sizeOf(source.shape.slice(0, axis));
-    /** Lexicographic order of two slices along the axis. */
-    const compare = (a: number, b: number): number => {
-      for (let o = 0; o < outer; o++)
-        for (let i = 0; i < inner; i++) {
-          const order = compareElements(values[(o * size + a) * inner + i] as number, values[(o * size + b) * inner + i] as number);
-          if (order !== 0) return order;
-        }
-      return 0;
-    };
-    const sorted = range(size).sort((a, b) => compare(a, b) || a - b);
-    const groups: number[][] = [];
-    for (const item of sorted) {
-      const last = groups[groups.length - 1];
-      if (last && compare(last[0] as number, item) === 0) last.push(item);
-      else groups.push([item]);
-    }
-    if (!context.int("sorted")) groups.sort((a, b) => (a[0] as number) - (b[0] as number));
-    const inverse = new BigInt64Array(size);
-    groups.forEach((group, k) => {
-      for (const item of group) inverse[item] = BigInt(k);
-    });
-    const firsts = groups.map((group) => group[0] as number);
-    return [
-      takeAlong(source, axis, firsts),
-      tensor("int64", [groups.length], firsts.map(BigInt)),
-      tensor("int64", [size], inverse),
-      tensor("int64", [groups.length], groups.map((group) => BigInt(group.length))),
-    ];
-  },
-});
+);
 
 const topK = opaqueOp(
   "TopK",
-  { inputs: [{ name: "X", types: typeSets.numeric }, { name: "K", types: int64s }], attributes: { axis: -1, largest: 1, sorted: 1 } },
+  {
+    inputs: [
+      { name: "X", types: typeSets.numeric },
+      { name: "K", types: int64s },
+    ],
+    attributes: { axis: -1, largest: 1, sorted: 1 },
+  },
   {
     infer: (context) => {
       const shape = [...context.shape(0)];
@@ -274,7 +381,9 @@ const topK = opaqueOp(
       for (let o = 0; o < outer; o++)
         for (let i = 0; i < inner; i++) {
           const at = (position: number) => (o * size + position) * inner + i;
-          const best = range(size).sort((a, b) => direction * compareElements(values[at(a)] as number, values[at(b)] as number) || a - b);
+          const best = range(size).sort(
+            (a, b) => direction * compareElements(values[at(a)] as number, values[at(b)] as number) || a - b,
+          );
           for (let rank = 0; rank < k; rank++) {
             positions[(o * k + rank) * inner + i] = at(best[rank] as number);
             order[(o * k + rank) * inner + i] = BigInt(best[rank] as number);
@@ -294,7 +403,8 @@ interface Box {
 
 const ordered = (a: number, b: number): [number, number] => (a <= b ? [a, b] : [b, a]);
 const length = ([low, high]: readonly [number, number]) => high - low;
-const overlap = (a: readonly [number, number], b: readonly [number, number]) => Math.min(a[1], b[1]) - Math.max(a[0], b[0]);
+const overlap = (a: readonly [number, number], b: readonly [number, number]) =>
+  Math.min(a[1], b[1]) - Math.max(a[0], b[0]);
 
 /** [y1, x1, y2, x2], or with center_point_box [x center, y center, width, height]. */
 function readBox(boxes: Float64Array, at: number, centered: boolean): Box {
@@ -343,7 +453,9 @@ const nonMaxSuppression = opaqueOp(
       for (let batch = 0; batch < batches; batch++)
         for (let own = 0; own < classes; own++) {
           const score = (box: number) => Number(scores.data[(batch * classes + own) * count + box]);
-          const candidates = range(count).filter((box) => score(box) > least).sort((a, b) => score(b) - score(a) || a - b);
+          const candidates = range(count)
+            .filter((box) => score(box) > least)
+            .sort((a, b) => score(b) - score(a) || a - b);
           const kept: Box[] = [];
           for (const candidate of candidates) {
             if (kept.length >= most) break;
@@ -362,17 +474,35 @@ export const indexing: readonly Op[] = [
   loopOp("Gather", { inputs: ["data", indices], attributes: { axis: 0 } }, gathered),
   loopOp("GatherElements", { inputs: ["data", indices], attributes: { axis: 0 } }, (context) => {
     const axis = context.axis(context.int("axis"), context.rank(0));
-    if (context.rank(1) !== context.rank(0)) context.fail("data and indices must have one rank", { expected: String(context.rank(0)), found: String(context.rank(1)) });
+    if (context.rank(1) !== context.rank(0))
+      context.fail("data and indices must have one rank", {
+        expected: String(context.rank(0)),
+        found: String(context.rank(1)),
+      });
     return context.over(context.shape(1), (...at) => {
       const position = indexBy(cast("int64", context.load(1, at)), context.shape(0)[axis] as Dim);
-      return context.load(0, at.map((own, other) => (other === axis ? position : own)));
+      return context.load(
+        0,
+        at.map((own, other) => (other === axis ? position : own)),
+      );
     });
   }),
-  loopOp("GatherND", { inputs: ["data", { name: "indices", types: int64s }], attributes: { batch_dims: 0 } }, gatheredNd),
+  loopOp(
+    "GatherND",
+    { inputs: ["data", { name: "indices", types: int64s }], attributes: { batch_dims: 0 } },
+    gatheredNd,
+  ),
   scatterElements("ScatterElements", { axis: 0, reduction: "none" }),
   scatterElements("Scatter", { axis: 0 }),
   scatterNd,
-  loopOp("TensorScatter", { inputs: ["past_cache", "update", { name: "write_indices", types: int64s, optional: true }], attributes: { mode: "linear", axis: -2 } }, tensorScattered),
+  loopOp(
+    "TensorScatter",
+    {
+      inputs: ["past_cache", "update", { name: "write_indices", types: int64s, optional: true }],
+      attributes: { mode: "linear", axis: -2 },
+    },
+    tensorScattered,
+  ),
   compress,
   nonZero,
   unique,
@@ -388,7 +518,13 @@ export const indexing: readonly Op[] = [
     const outer = last === 0 ? [1] : shape.slice(0, -1);
     return context.over([...outer, flat[0] ?? 1], (...at) => {
       const k = at[at.length - 1] as Dim;
-      const position = indexBy(context.load(1, wanted.map((size) => (size === 1 ? 0 : k))), shape[last] as Dim);
+      const position = indexBy(
+        context.load(
+          1,
+          wanted.map((size) => (size === 1 ? 0 : k)),
+        ),
+        shape[last] as Dim,
+      );
       return context.load(0, [...(last === 0 ? [] : at.slice(0, -1)), position]);
     });
   }),

@@ -3,7 +3,7 @@ import { type DType, dtypes, type Tensor, tensor, toNumbers } from "@nimforge/te
 import type { Dim } from "../dim.js";
 import type { Value } from "../graph.js";
 import { compositeOp, type InputSpec, loopOp, type Op, type OpContext, opaqueOp, reduceOver, typeSets } from "../op.js";
-import { call, cast, computeType, constant, type Expr } from "../scalar.js";
+import { call, cast, computeType, type Expr } from "../scalar.js";
 import { tensorType } from "../types.js";
 import { attributeOf } from "./expansion.js";
 import { requantize } from "./quantize.js";
@@ -165,8 +165,12 @@ export const matmul: readonly Op[] = [
         const value = cast(x as Value, wide);
         return transposed ? context.apply("Transpose", [value], { perm: [1, 0] }) : value;
       };
-      const scaled = (x: Value, factor: number) => (factor === 1 ? x : context.apply("Mul", [x, context.scalar(wide, factor)]));
-      const product = context.apply("MatMul", [operand(a, context.int("transA") !== 0), operand(b, context.int("transB") !== 0)]);
+      const scaled = (x: Value, factor: number) =>
+        factor === 1 ? x : context.apply("Mul", [x, context.scalar(wide, factor)]);
+      const product = context.apply("MatMul", [
+        operand(a, context.int("transA") !== 0),
+        operand(b, context.int("transB") !== 0),
+      ]);
       const y = scaled(product, context.float("alpha"));
       const beta = context.float("beta");
       if (!c || beta === 0) return cast(y, dtype);

@@ -3,7 +3,9 @@ import { expect, test } from "vitest";
 import { result } from "./applied.js";
 
 test("Binarizer compares with its threshold", () => {
-  expect(result("ai.onnx.ml:Binarizer", [tensor("float32", [3], [0, 1, 2])], [], { threshold: 1 }).values).toEqual([0, 0, 1]);
+  expect(result("ai.onnx.ml:Binarizer", [tensor("float32", [3], [0, 1, 2])], [], { threshold: 1 }).values).toEqual([
+    0, 0, 1,
+  ]);
 });
 
 /** x0 <= 1 ? 5 : (x1 in {2, 4} ? 6 : 7), to targets 0, 1, 0. */
@@ -24,5 +26,7 @@ const tree = {
 test("TreeEnsemble follows splits and memberships to a leaf", () => {
   const x = tensor("float32", [3, 2], [0, 0, 3, 4, 3, 5]);
   expect(result("ai.onnx.ml:TreeEnsemble", [x], [], { ...tree, tree_roots: [0] }).values).toEqual([5, 0, 0, 6, 7, 0]);
-  expect(result("ai.onnx.ml:TreeEnsemble", [x], [], { ...tree, tree_roots: [0, 1], aggregate_function: 0 }).values).toEqual([6, 0, 0, 6, 7, 0]);
+  expect(
+    result("ai.onnx.ml:TreeEnsemble", [x], [], { ...tree, tree_roots: [0, 1], aggregate_function: 0 }).values,
+  ).toEqual([6, 0, 0, 6, 7, 0]);
 });

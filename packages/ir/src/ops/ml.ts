@@ -49,7 +49,13 @@ function readEnsemble(context: OpContext) {
   const splits = toNumbers(context.attribute("nodes_splits") as Tensor);
   const modes = integers(context.attribute("nodes_modes") as Tensor);
   const weights = toNumbers(context.attribute("leaf_weights") as Tensor);
-  const [features, yes, no, yesLeaf, noLeaf] = ["nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids", "nodes_trueleafs", "nodes_falseleafs"].map(list) as [number[], number[], number[], number[], number[]];
+  const [features, yes, no, yesLeaf, noLeaf] = [
+    "nodes_featureids",
+    "nodes_truenodeids",
+    "nodes_falsenodeids",
+    "nodes_trueleafs",
+    "nodes_falseleafs",
+  ].map(list) as [number[], number[], number[], number[], number[]];
   const missing = context.ints("nodes_missing_value_tracks_true") ?? [];
   const sets = memberSets(context.attribute("membership_values") as Tensor | undefined);
   let set = 0;
@@ -57,7 +63,11 @@ function readEnsemble(context: OpContext) {
     const split = splits[k] as number;
     const compare = comparisons[mode];
     const members = mode === member ? (sets[set++] ?? context.fail("membership_values holds too few sets")) : undefined;
-    const test = members ? (x: number) => members.has(x) : compare ? (x: number) => compare(x, split) : context.fail("nodes_modes must be in 0 to 6", { found: String(mode) });
+    const test = members
+      ? (x: number) => members.has(x)
+      : compare
+        ? (x: number) => compare(x, split)
+        : context.fail("nodes_modes must be in 0 to 6", { found: String(mode) });
     return {
       feature: features[k] as number,
       test,
@@ -72,7 +82,12 @@ function readEnsemble(context: OpContext) {
   return { nodes, leaves, roots: list("tree_roots") };
 }
 
-function findLeaf(nodes: readonly Split[], leaves: readonly Leaf[], root: number, feature: (k: number) => number): Leaf {
+function findLeaf(
+  nodes: readonly Split[],
+  leaves: readonly Leaf[],
+  root: number,
+  feature: (k: number) => number,
+): Leaf {
   let at = root;
   for (let depth = 0; depth <= nodes.length; depth++) {
     const node = nodes[at];
@@ -105,11 +120,18 @@ const tensorAttribute = { type: "tensor", required: true } as const;
 const intsAttribute = { type: "ints", required: true } as const;
 
 export const ml: readonly Op[] = [
-  loopOp("Binarizer", { domain: "ai.onnx.ml", inputs: [{ name: "X", types: typeSets.numeric }], attributes: { threshold: { type: "float", default: 0 } } }, (context) =>
-    context.over(context.shape(0), (...at) => {
-      const x = context.load(0, at);
-      return cast(x.dtype, call("gt", x, constant(x.dtype, context.float("threshold"))));
-    }),
+  loopOp(
+    "Binarizer",
+    {
+      domain: "ai.onnx.ml",
+      inputs: [{ name: "X", types: typeSets.numeric }],
+      attributes: { threshold: { type: "float", default: 0 } },
+    },
+    (context) =>
+      context.over(context.shape(0), (...at) => {
+        const x = context.load(0, at);
+        return cast(x.dtype, call("gt", x, constant(x.dtype, context.float("threshold"))));
+      }),
   ),
   opaqueOp(
     "TreeEnsemble",

@@ -3,17 +3,26 @@ import { expect, test } from "vitest";
 import { formatShape, symbol } from "../dim.js";
 import { Context } from "../graph.js";
 import { tensorType } from "../types.js";
-import { findOp } from "./index.js";
 import { result } from "./applied.js";
+import { findOp } from "./index.js";
 
 const ints = (...values: number[]): Tensor => tensor("int64", [values.length], values.map(BigInt));
 const counting = (...shape: number[]): Tensor => {
   const count = shape.reduce((a, b) => a * b, 1);
-  return tensor("float32", shape, Array.from({ length: count }, (_, k) => k));
+  return tensor(
+    "float32",
+    shape,
+    Array.from({ length: count }, (_, k) => k),
+  );
 };
 
 /** The shape of an op on a tensor of symbolic sizes. */
-function symbolicShape(name: string, shape: readonly (number | string)[], vectors: readonly (readonly (number | string)[])[], attributes = {}): string {
+function symbolicShape(
+  name: string,
+  shape: readonly (number | string)[],
+  vectors: readonly (readonly (number | string)[])[],
+  attributes = {},
+): string {
   const context = new Context(findOp);
   const dim = (size: number | string) => (typeof size === "string" ? symbol(size, 1) : size);
   const x = context.input("x", tensorType("float32", shape.map(dim)));
@@ -22,7 +31,10 @@ function symbolicShape(name: string, shape: readonly (number | string)[], vector
 }
 
 test("Reshape copies sizes for 0 and infers -1", () => {
-  expect(result("Reshape", [counting(2, 3, 4)], [ints(0, -1, 2)])).toEqual({ shape: [2, 6, 2], values: [...counting(24).data] });
+  expect(result("Reshape", [counting(2, 3, 4)], [ints(0, -1, 2)])).toEqual({
+    shape: [2, 6, 2],
+    values: [...counting(24).data],
+  });
   expect(symbolicShape("Reshape", ["N", "T", 768], [[0, 0, 12, -1]])).toBe("[N, T, 12, 64]");
   expect(symbolicShape("Reshape", ["N", "T", 768], [[-1, 768]])).toBe("[N*T, 768]");
   expect(symbolicShape("Reshape", ["N", 768], [["N", -1, 64]])).toBe("[N, 12, 64]");
@@ -58,7 +70,10 @@ test("Slice to INT64_MAX of a run-time size leaves no clamp", () => {
 });
 
 test("Concat and Split are inverse", () => {
-  expect(result("Concat", [counting(2, 2), counting(2, 1)], [], { axis: 1 })).toEqual({ shape: [2, 3], values: [0, 1, 0, 2, 3, 1] });
+  expect(result("Concat", [counting(2, 2), counting(2, 1)], [], { axis: 1 })).toEqual({
+    shape: [2, 3],
+    values: [0, 1, 0, 2, 3, 1],
+  });
   expect(result("Split", [counting(5)], [ints(2, 3)], {}, 2)).toEqual({ shape: [2], values: [0, 1] });
 });
 
@@ -80,12 +95,18 @@ test("Pad fills, reflects, repeats the edge and wraps", () => {
 });
 
 test("Pad takes axes", () => {
-  expect(result("Pad", [counting(2, 1)], [ints(1, 0), undefined, ints(-1)])).toEqual({ shape: [2, 2], values: [0, 0, 0, 1] });
+  expect(result("Pad", [counting(2, 1)], [ints(1, 0), undefined, ints(-1)])).toEqual({
+    shape: [2, 2],
+    values: [0, 0, 0, 1],
+  });
 });
 
 test("Tile repeats and Expand broadcasts", () => {
   expect(result("Tile", [counting(1, 2)], [ints(2, 2)]).values).toEqual([0, 1, 0, 1, 0, 1, 0, 1]);
-  expect(result("Expand", [counting(2, 1)], [ints(3, 1, 2)])).toEqual({ shape: [3, 2, 2], values: [0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1] });
+  expect(result("Expand", [counting(2, 1)], [ints(3, 1, 2)])).toEqual({
+    shape: [3, 2, 2],
+    values: [0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1],
+  });
 });
 
 test("Squeeze, Unsqueeze and Flatten change axes only", () => {
@@ -98,7 +119,9 @@ test("SpaceToDepth undoes DepthToSpace", () => {
   const x = counting(1, 4, 1, 2);
   const shuffled = result("DepthToSpace", [x], [], { blocksize: 2 });
   expect(shuffled).toEqual({ shape: [1, 1, 2, 4], values: [0, 2, 1, 3, 4, 6, 5, 7] });
-  expect(result("SpaceToDepth", [tensor("float32", [1, 1, 2, 4], shuffled.values)], [], { blocksize: 2 }).values).toEqual([...x.data]);
+  expect(
+    result("SpaceToDepth", [tensor("float32", [1, 1, 2, 4], shuffled.values)], [], { blocksize: 2 }).values,
+  ).toEqual([...x.data]);
 });
 
 test("Trilu keeps a triangle", () => {
@@ -107,7 +130,9 @@ test("Trilu keeps a triangle", () => {
 });
 
 test("ReverseSequence reverses each batch's prefix", () => {
-  expect(result("ReverseSequence", [counting(2, 3), ints(2, 3)], [], { batch_axis: 0, time_axis: 1 }).values).toEqual([1, 0, 2, 5, 4, 3]);
+  expect(result("ReverseSequence", [counting(2, 3), ints(2, 3)], [], { batch_axis: 0, time_axis: 1 }).values).toEqual([
+    1, 0, 2, 5, 4, 3,
+  ]);
 });
 
 test("CenterCropPad crops one axis and pads the other", () => {

@@ -19,12 +19,16 @@ const unlimited = 2 ** 31 - 1;
 function positions(context: OpContext, input: number): readonly Dim[] {
   const known = context.constant(input);
   if (!known) return context.needDims(input);
-  return Array.from(known.data as ArrayLike<number | bigint>, (value) => Math.min(unlimited, Math.max(-unlimited - 1, Number(value))));
+  return Array.from(known.data as ArrayLike<number | bigint>, (value) =>
+    Math.min(unlimited, Math.max(-unlimited - 1, Number(value))),
+  );
 }
 
 /** Axes of an optional input, normalised; all axes when it is absent. */
 function axesOr(context: OpContext, input: number, rank: number, fallback: number): number[] {
-  return context.has(input) ? context.axes(context.needInts(input), rank) : Array.from({ length: fallback }, (_, k) => k);
+  return context.has(input)
+    ? context.axes(context.needInts(input), rank)
+    : Array.from({ length: fallback }, (_, k) => k);
 }
 
 const inside = (at: Dim, size: Dim, below: boolean, above: boolean): Expr[] => [
@@ -34,10 +38,19 @@ const inside = (at: Dim, size: Dim, below: boolean, above: boolean): Expr[] => [
 
 /** value where all conditions hold (only then is it evaluated), else fill. */
 const guarded = (conditions: readonly Expr[], value: Expr, fill: Expr): Expr =>
-  conditions.length === 0 ? value : call("select", conditions.reduce((a, b) => call("and", a, b)), value, fill);
+  conditions.length === 0
+    ? value
+    : call(
+        "select",
+        conditions.reduce((a, b) => call("and", a, b)),
+        value,
+        fill,
+      );
 
 const zero = (context: OpContext): Expr =>
-  context.dtype(0) === "string" ? context.unsupported("padding a string tensor needs a constant_value") : constant(context.dtype(0), 0);
+  context.dtype(0) === "string"
+    ? context.unsupported("padding a string tensor needs a constant_value")
+    : constant(context.dtype(0), 0);
 
 // Reshape and its kin
 
@@ -57,14 +70,21 @@ export function reshapeIndex(from: readonly Dim[], to: readonly Dim[], at: reado
       break;
     }
     const [sourceEnd, targetEnd] = run;
-    result.push(...split(from.slice(source, sourceEnd), linearize(to.slice(target, targetEnd), at.slice(target, targetEnd))));
+    result.push(
+      ...split(from.slice(source, sourceEnd), linearize(to.slice(target, targetEnd), at.slice(target, targetEnd))),
+    );
     [source, target] = run;
   }
   return result;
 }
 
 /** Ends of the shortest runs of axes, from `source` and `target` on, that hold equally many elements. */
-function equalRun(from: readonly Dim[], to: readonly Dim[], source: number, target: number): [number, number] | undefined {
+function equalRun(
+  from: readonly Dim[],
+  to: readonly Dim[],
+  source: number,
+  target: number,
+): [number, number] | undefined {
   if (from[source] === 1) return [source + 1, target];
   if (to[target] === 1) return [source, target + 1];
   for (let i = source + 1; i <= from.length; i++) {
@@ -107,9 +127,12 @@ function divideExactly(a: Dim, b: Dim): Dim | undefined {
     if (term.coefficient % divisor.coefficient !== 0) return undefined;
     return new SymbolicDim([{ coefficient: term.coefficient / divisor.coefficient, atoms }]);
   });
-  return quotients.every((part) => part !== undefined) ? add(...quotients.map((part) => normal(part as SymbolicDim))) : undefined;
+  return quotients.every((part) => part !== undefined)
+    ? add(...quotients.map((part) => normal(part as SymbolicDim)))
+    : undefined;
 }
-const normal = (dim: SymbolicDim): Dim => (dim.terms.every((term) => term.atoms.length === 0) ? dim.terms.reduce((sum, term) => sum + term.coefficient, 0) : dim);
+const normal = (dim: SymbolicDim): Dim =>
+  dim.terms.every((term) => term.atoms.length === 0) ? dim.terms.reduce((sum, term) => sum + term.coefficient, 0) : dim;
 
 /** The size that makes `others` hold as many elements as `shape`. */
 function inferredSize(context: OpContext, shape: readonly Dim[], others: readonly Dim[]): Dim {
@@ -126,9 +149,16 @@ function inferredSize(context: OpContext, shape: readonly Dim[], others: readonl
   const exact = divideExactly(total, known);
   if (exact !== undefined) return exact;
   if (typeof total === "number" && typeof known === "number")
-    context.fail("the input's elements do not fill the shape", { expected: `a multiple of ${known}`, found: String(total) });
+    context.fail("the input's elements do not fill the shape", {
+      expected: `a multiple of ${known}`,
+      found: String(total),
+    });
   const size = floordiv(total, known);
-  context.context.assume(total, mul(size, known), `${context.nodeName ?? "Reshape"}: the input's elements must fill the shape`);
+  context.context.assume(
+    total,
+    mul(size, known),
+    `${context.nodeName ?? "Reshape"}: the input's elements must fill the shape`,
+  );
   return size;
 }
 
@@ -138,14 +168,22 @@ function reshapeTarget(context: OpContext): Dim[] {
   const wanted = context.needDims(1);
   const target = wanted.map((size, axis) => {
     if (size !== 0 || allowZero) return size;
-    return input[axis] ?? context.fail("a size of 0 copies an axis that the input does not have", { found: `axis ${axis}` });
+    return (
+      input[axis] ?? context.fail("a size of 0 copies an axis that the input does not have", { found: `axis ${axis}` })
+    );
   });
   const open = target.flatMap((size, axis) => (typeof size === "number" && size < 0 ? [axis] : []));
   if (open.some((axis) => target[axis] !== -1) || open.length > 1)
     context.fail("at most one size may be negative, and it must be -1", { found: formatShape(wanted) });
-  if (allowZero && open.length > 0 && target.includes(0)) context.fail("with allowzero a shape cannot hold both 0 and -1", { found: formatShape(wanted) });
+  if (allowZero && open.length > 0 && target.includes(0))
+    context.fail("with allowzero a shape cannot hold both 0 and -1", { found: formatShape(wanted) });
   const [axis] = open;
-  if (axis !== undefined) target[axis] = inferredSize(context, input, target.filter((_, k) => k !== axis));
+  if (axis !== undefined)
+    target[axis] = inferredSize(
+      context,
+      input,
+      target.filter((_, k) => k !== axis),
+    );
   else context.same(productOf(input), productOf(target), "element counts of data and shape");
   return target;
 }
@@ -165,8 +203,13 @@ function squeezed(context: OpContext): Compute {
     : shape.flatMap((size, axis) => (size === 1 ? [axis] : []));
   for (const axis of axes) context.same(1, shape[axis] as Dim, `squeezed axis ${axis} and 1`);
   const kept = shape.flatMap((_, axis) => (axes.includes(axis) ? [] : [axis]));
-  return context.over(kept.map((axis) => shape[axis] as Dim), (...at) =>
-    context.load(0, shape.map((_, axis) => (axes.includes(axis) ? 0 : (at[kept.indexOf(axis)] as Dim)))),
+  return context.over(
+    kept.map((axis) => shape[axis] as Dim),
+    (...at) =>
+      context.load(
+        0,
+        shape.map((_, axis) => (axes.includes(axis) ? 0 : (at[kept.indexOf(axis)] as Dim))),
+      ),
   );
 }
 
@@ -211,7 +254,9 @@ function sliced(context: OpContext): Compute {
   const axes = axesOr(context, 3, shape.length, starts.length);
   const steps = context.has(4) ? positions(context, 4) : starts.map(() => 1);
   if (starts.length !== ends.length || starts.length !== axes.length || starts.length !== steps.length)
-    context.fail("starts, ends, axes and steps must have one length", { found: [starts, ends, axes, steps].map((list) => list.length).join(", ") });
+    context.fail("starts, ends, axes and steps must have one length", {
+      found: [starts, ends, axes, steps].map((list) => list.length).join(", "),
+    });
   const ranges = shape.map<Range & { step: number }>((size, axis) => {
     const k = axes.indexOf(axis);
     if (k < 0) return { start: 0, extent: size, step: 1 };
@@ -222,7 +267,11 @@ function sliced(context: OpContext): Compute {
   });
   return context.over(
     ranges.map(({ extent }) => extent),
-    (...at) => context.load(0, ranges.map(({ start, step }, axis) => add(start, mul(step, at[axis] as Dim)))),
+    (...at) =>
+      context.load(
+        0,
+        ranges.map(({ start, step }, axis) => add(start, mul(step, at[axis] as Dim))),
+      ),
   );
 }
 
@@ -236,8 +285,11 @@ function partSizes(context: OpContext, size: Dim): readonly Dim[] {
   const count = context.attribute("num_outputs") === undefined ? context.outputCount : context.int("num_outputs");
   if (count < 1) context.fail("num_outputs must be positive", { found: String(count) });
   const part = ceildiv(size, count);
-  return Array.from({ length: count }, (_, k) => (k < count - 1 ? part : sub(size, mul(part, count - 1)))).map((own, k) =>
-    typeof own === "number" && typeof size === "number" && typeof part === "number" ? Math.max(0, Math.min(part, size - k * part)) : own,
+  return Array.from({ length: count }, (_, k) => (k < count - 1 ? part : sub(size, mul(part, count - 1)))).map(
+    (own, k) =>
+      typeof own === "number" && typeof size === "number" && typeof part === "number"
+        ? Math.max(0, Math.min(part, size - k * part))
+        : own,
   );
 }
 
@@ -268,10 +320,15 @@ function paddedIndex(mode: PadMode, at: Dim, size: Dim, before: Dim, after: Dim)
 function padded(context: OpContext): Compute {
   const shape = context.shape(0);
   const mode = context.string("mode") as PadMode;
-  if (!["constant", "reflect", "edge", "wrap"].includes(mode)) context.fail("mode is not one of constant, reflect, edge, wrap", { found: mode });
+  if (!["constant", "reflect", "edge", "wrap"].includes(mode))
+    context.fail("mode is not one of constant, reflect, edge, wrap", { found: mode });
   const axes = axesOr(context, 3, shape.length, shape.length);
   const pads = context.needDims(1);
-  if (pads.length !== 2 * axes.length) context.fail("pads must hold two numbers for each axis", { expected: String(2 * axes.length), found: String(pads.length) });
+  if (pads.length !== 2 * axes.length)
+    context.fail("pads must hold two numbers for each axis", {
+      expected: String(2 * axes.length),
+      found: String(pads.length),
+    });
   const before: Dim[] = shape.map(() => 0);
   const after: Dim[] = shape.map(() => 0);
   axes.forEach((axis, k) => {
@@ -281,13 +338,17 @@ function padded(context: OpContext): Compute {
   const extents = shape.map((size, axis) => max(add(size, before[axis] as Dim, after[axis] as Dim), 0));
   return context.over(extents, (...out) => {
     const at = shape.map((_, axis) => sub(out[axis] as Dim, before[axis] as Dim));
-    const source = at.map((position, axis) => paddedIndex(mode, position, shape[axis] as Dim, before[axis] as Dim, after[axis] as Dim));
+    const source = at.map((position, axis) =>
+      paddedIndex(mode, position, shape[axis] as Dim, before[axis] as Dim, after[axis] as Dim),
+    );
     if (mode !== "constant") return context.load(0, source);
     const fill = context.has(2) ? context.at(2, []) : undefined;
     const conditions = at.flatMap((position, axis) =>
       inside(position, shape[axis] as Dim, !atLeast(neg(before[axis] as Dim), 0), !atLeast(neg(after[axis] as Dim), 0)),
     );
-    return conditions.length === 0 ? context.load(0, source) : guarded(conditions, context.load(0, source), fill ?? zero(context));
+    return conditions.length === 0
+      ? context.load(0, source)
+      : guarded(conditions, context.load(0, source), fill ?? zero(context));
   });
 }
 
@@ -296,7 +357,11 @@ function centered(context: OpContext): Compute {
   const given = context.ints("axes");
   const axes = given ? context.axes(given, shape.length) : shape.map((_, axis) => axis);
   const wanted = context.needDims(1);
-  if (wanted.length !== axes.length) context.fail("shape must hold one size for each axis", { expected: String(axes.length), found: String(wanted.length) });
+  if (wanted.length !== axes.length)
+    context.fail("shape must hold one size for each axis", {
+      expected: String(axes.length),
+      found: String(wanted.length),
+    });
   const extents = [...shape];
   axes.forEach((axis, k) => {
     extents[axis] = wanted[k] as Dim;
@@ -334,20 +399,29 @@ const divided = (context: OpContext, size: Dim, by: number, what: string): Dim =
 };
 
 export const movement: readonly Op[] = [
-  loopOp("Reshape", { inputs: ["data", { name: "shape", types: ["int64"] }], attributes: { allowzero: 0 } }, (context) =>
-    reshaped(context, reshapeTarget(context)),
+  loopOp(
+    "Reshape",
+    { inputs: ["data", { name: "shape", types: ["int64"] }], attributes: { allowzero: 0 } },
+    (context) => reshaped(context, reshapeTarget(context)),
   ),
   loopOp("Flatten", { inputs: ["input"], attributes: { axis: 1 } }, flattened),
   loopOp("Squeeze", { inputs: ["data", { name: "axes", types: ["int64"], optional: true }] }, squeezed),
-  loopOp("Unsqueeze", { inputs: ["data", { name: "axes", types: ["int64"] }] }, (context) => reshaped(context, unsqueezed(context))),
+  loopOp("Unsqueeze", { inputs: ["data", { name: "axes", types: ["int64"] }] }, (context) =>
+    reshaped(context, unsqueezed(context)),
+  ),
   loopOp("Transpose", { inputs: ["data"], attributes: { perm: { type: "ints" } } }, (context) => {
     const rank = context.rank(0);
     const perm = context.ints("perm") ?? Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
-    if (perm.length !== rank) context.fail("perm must name each axis once", { expected: `${rank} axes`, found: `[${perm.join(", ")}]` });
+    if (perm.length !== rank)
+      context.fail("perm must name each axis once", { expected: `${rank} axes`, found: `[${perm.join(", ")}]` });
     const axes = context.axes(perm, rank, "perm");
     return context.over(
       axes.map((axis) => context.shape(0)[axis] as Dim),
-      (...at) => context.load(0, axes.map((_, axis) => at[axes.indexOf(axis)] as Dim)),
+      (...at) =>
+        context.load(
+          0,
+          axes.map((_, axis) => at[axes.indexOf(axis)] as Dim),
+        ),
     );
   }),
   loopOp("Expand", { inputs: ["input", { name: "shape", types: ["int64"] }] }, (context) =>
@@ -356,10 +430,20 @@ export const movement: readonly Op[] = [
   loopOp("Tile", { inputs: ["input", { name: "repeats", types: ["int64"] }] }, (context) => {
     const shape = context.shape(0);
     const repeats = context.needDims(1);
-    if (repeats.length !== shape.length) context.fail("repeats must hold one number for each axis", { expected: String(shape.length), found: String(repeats.length) });
+    if (repeats.length !== shape.length)
+      context.fail("repeats must hold one number for each axis", {
+        expected: String(shape.length),
+        found: String(repeats.length),
+      });
     return context.over(
       shape.map((size, axis) => mul(size, repeats[axis] as Dim)),
-      (...at) => context.load(0, shape.map((size, axis) => (repeats[axis] === 1 ? (at[axis] as Dim) : size === 0 ? 0 : mod(at[axis] as Dim, size)))),
+      (...at) =>
+        context.load(
+          0,
+          shape.map((size, axis) =>
+            repeats[axis] === 1 ? (at[axis] as Dim) : size === 0 ? 0 : mod(at[axis] as Dim, size),
+          ),
+        ),
     );
   }),
   loopOp("Concat", { inputs: ["inputs*"], attributes: { axis: { type: "int", required: true } } }, (context) => {
@@ -369,8 +453,13 @@ export const movement: readonly Op[] = [
     const axis = context.axis(context.int("axis"), first.length);
     const shape = [...first];
     for (const k of parts.slice(1)) {
-      if (context.dtype(k) !== context.dtype(0)) context.fail("inputs must have one element type", { expected: context.dtype(0), found: context.dtype(k) });
-      if (context.rank(k) !== first.length) context.fail("inputs must have one rank", { expected: formatShape(first), found: formatShape(context.shape(k)) });
+      if (context.dtype(k) !== context.dtype(0))
+        context.fail("inputs must have one element type", { expected: context.dtype(0), found: context.dtype(k) });
+      if (context.rank(k) !== first.length)
+        context.fail("inputs must have one rank", {
+          expected: formatShape(first),
+          found: formatShape(context.shape(k)),
+        });
       context.shape(k).forEach((size, other) => {
         if (other !== axis) shape[other] = context.same(shape[other] as Dim, size, `axis ${other} of the inputs`);
       });
@@ -389,70 +478,127 @@ export const movement: readonly Op[] = [
       }
       const last = pieces.pop();
       if (!last) return context.load(0, at);
-      return pieces.reduceRight((rest, { value, end }) => call("select", call("lt", index(position), index(end)), value, rest), last.value);
-    });
-  }),
-  loopOp("Split", { inputs: ["input", { name: "split", types: ["int64"], optional: true }], attributes: { axis: 0, num_outputs: { type: "int" } } }, (context) => {
-    const shape = context.shape(0);
-    const axis = context.axis(context.int("axis"), shape.length);
-    let offset: Dim = 0;
-    return partSizes(context, shape[axis] as Dim).map((part) => {
-      const start = offset;
-      offset = add(offset, part);
-      return context.over(
-        shape.map((size, other) => (other === axis ? part : size)),
-        (...at) => context.load(0, at.map((position, other) => (other === axis ? add(start, position) : position))),
+      return pieces.reduceRight(
+        (rest, { value, end }) => call("select", call("lt", index(position), index(end)), value, rest),
+        last.value,
       );
     });
   }),
-  loopOp("Slice", { inputs: ["data", indices("starts"), indices("ends"), optionalIndices("axes"), optionalIndices("steps")] }, sliced),
-  loopOp("Pad", { inputs: ["data", { name: "pads", types: ["int64"] }, "constant_value?", optionalIndices("axes")], attributes: { mode: "constant" } }, padded),
-  loopOp("CenterCropPad", { inputs: ["input_data", indices("shape")], attributes: { axes: { type: "ints" } } }, centered),
-  loopOp("DepthToSpace", { inputs: ["input"], attributes: { blocksize: { type: "int", required: true }, mode: "DCR" } }, (context) => {
-    const { n, c, h, w, b } = blocks(context);
-    const mode = context.string("mode");
-    if (mode !== "DCR" && mode !== "CRD") context.fail("mode must be DCR or CRD", { found: mode });
-    const depth = divided(context, c, b * b, "channels");
-    return context.over([n, depth, mul(h, b), mul(w, b)], (i, k, y, x) => {
-      const block = add(mul(mod(y as Dim, b), b), mod(x as Dim, b));
-      const channel = mode === "DCR" ? add(mul(block, depth), k as Dim) : add(mul(k as Dim, b * b), block);
-      return context.load(0, [i as Dim, channel, floordiv(y as Dim, b), floordiv(x as Dim, b)]);
-    });
-  }),
-  loopOp("SpaceToDepth", { inputs: ["input"], attributes: { blocksize: { type: "int", required: true }, mode: "DCR" } }, (context) => {
-    const { n, c, h, w, b } = blocks(context);
-    const mode = context.string("mode");
-    if (mode !== "DCR" && mode !== "CRD") context.fail("mode must be DCR or CRD", { found: mode });
-    const size = [n, mul(c, b * b), divided(context, h, b, "height"), divided(context, w, b, "width")];
-    return context.over(size, (i, k, y, x) => {
-      const depth = k as Dim;
-      const block = mode === "DCR" ? floordiv(depth, c) : mod(depth, b * b);
-      const channel = mode === "DCR" ? mod(depth, c) : floordiv(depth, b * b);
-      return context.load(0, [i as Dim, channel, add(mul(y as Dim, b), floordiv(block, b)), add(mul(x as Dim, b), mod(block, b))]);
-    });
-  }),
-  loopOp("ReverseSequence", { inputs: ["input", { name: "sequence_lens", types: ["int64"] }], attributes: { batch_axis: 1, time_axis: 0 } }, (context) => {
-    const shape = context.shape(0);
-    const batch = context.axis(context.int("batch_axis"), shape.length, "batch_axis");
-    const time = context.axis(context.int("time_axis"), shape.length, "time_axis");
-    if (batch === time) context.fail("batch_axis and time_axis must differ", { found: String(batch) });
-    context.same(shape[batch] as Dim, context.shape(1)[0] as Dim, "the batch axis and sequence_lens");
-    return context.over(shape, (...at) => {
-      const t = index(at[time] as Dim);
-      const length = load(1, "int64", [at[batch] as Dim]);
-      const mirrored = call("sub", call("sub", length, int64(1)), t);
-      const from = indexBy(call("select", call("lt", t, length), mirrored, t), shape[time] as Dim);
-      return context.load(0, at.map((position, axis) => (axis === time ? from : position)));
-    });
-  }),
-  loopOp("Trilu", { inputs: ["input", { name: "k", types: ["int64"], optional: true }], attributes: { upper: 1 } }, (context) => {
-    const shape = context.shape(0);
-    if (shape.length < 2) context.fail("the input must have at least 2 axes", { found: formatShape(shape) });
-    const known = context.has(1) ? context.dims(1)?.[0] : 0;
-    const diagonal = known === undefined ? context.at(1, []) : index(known);
-    return context.over(shape, (...at) => {
-      const offset = index(sub(at[at.length - 1] as Dim, at[at.length - 2] as Dim));
-      return guarded([call(context.int("upper") ? "ge" : "le", offset, diagonal)], context.load(0, at), zero(context));
-    });
-  }),
+  loopOp(
+    "Split",
+    {
+      inputs: ["input", { name: "split", types: ["int64"], optional: true }],
+      attributes: { axis: 0, num_outputs: { type: "int" } },
+    },
+    (context) => {
+      const shape = context.shape(0);
+      const axis = context.axis(context.int("axis"), shape.length);
+      let offset: Dim = 0;
+      return partSizes(context, shape[axis] as Dim).map((part) => {
+        const start = offset;
+        offset = add(offset, part);
+        return context.over(
+          shape.map((size, other) => (other === axis ? part : size)),
+          (...at) =>
+            context.load(
+              0,
+              at.map((position, other) => (other === axis ? add(start, position) : position)),
+            ),
+        );
+      });
+    },
+  ),
+  loopOp(
+    "Slice",
+    { inputs: ["data", indices("starts"), indices("ends"), optionalIndices("axes"), optionalIndices("steps")] },
+    sliced,
+  ),
+  loopOp(
+    "Pad",
+    {
+      inputs: ["data", { name: "pads", types: ["int64"] }, "constant_value?", optionalIndices("axes")],
+      attributes: { mode: "constant" },
+    },
+    padded,
+  ),
+  loopOp(
+    "CenterCropPad",
+    { inputs: ["input_data", indices("shape")], attributes: { axes: { type: "ints" } } },
+    centered,
+  ),
+  loopOp(
+    "DepthToSpace",
+    { inputs: ["input"], attributes: { blocksize: { type: "int", required: true }, mode: "DCR" } },
+    (context) => {
+      const { n, c, h, w, b } = blocks(context);
+      const mode = context.string("mode");
+      if (mode !== "DCR" && mode !== "CRD") context.fail("mode must be DCR or CRD", { found: mode });
+      const depth = divided(context, c, b * b, "channels");
+      return context.over([n, depth, mul(h, b), mul(w, b)], (i, k, y, x) => {
+        const block = add(mul(mod(y as Dim, b), b), mod(x as Dim, b));
+        const channel = mode === "DCR" ? add(mul(block, depth), k as Dim) : add(mul(k as Dim, b * b), block);
+        return context.load(0, [i as Dim, channel, floordiv(y as Dim, b), floordiv(x as Dim, b)]);
+      });
+    },
+  ),
+  loopOp(
+    "SpaceToDepth",
+    { inputs: ["input"], attributes: { blocksize: { type: "int", required: true }, mode: "DCR" } },
+    (context) => {
+      const { n, c, h, w, b } = blocks(context);
+      const mode = context.string("mode");
+      if (mode !== "DCR" && mode !== "CRD") context.fail("mode must be DCR or CRD", { found: mode });
+      const size = [n, mul(c, b * b), divided(context, h, b, "height"), divided(context, w, b, "width")];
+      return context.over(size, (i, k, y, x) => {
+        const depth = k as Dim;
+        const block = mode === "DCR" ? floordiv(depth, c) : mod(depth, b * b);
+        const channel = mode === "DCR" ? mod(depth, c) : floordiv(depth, b * b);
+        return context.load(0, [
+          i as Dim,
+          channel,
+          add(mul(y as Dim, b), floordiv(block, b)),
+          add(mul(x as Dim, b), mod(block, b)),
+        ]);
+      });
+    },
+  ),
+  loopOp(
+    "ReverseSequence",
+    { inputs: ["input", { name: "sequence_lens", types: ["int64"] }], attributes: { batch_axis: 1, time_axis: 0 } },
+    (context) => {
+      const shape = context.shape(0);
+      const batch = context.axis(context.int("batch_axis"), shape.length, "batch_axis");
+      const time = context.axis(context.int("time_axis"), shape.length, "time_axis");
+      if (batch === time) context.fail("batch_axis and time_axis must differ", { found: String(batch) });
+      context.same(shape[batch] as Dim, context.shape(1)[0] as Dim, "the batch axis and sequence_lens");
+      return context.over(shape, (...at) => {
+        const t = index(at[time] as Dim);
+        const length = load(1, "int64", [at[batch] as Dim]);
+        const mirrored = call("sub", call("sub", length, int64(1)), t);
+        const from = indexBy(call("select", call("lt", t, length), mirrored, t), shape[time] as Dim);
+        return context.load(
+          0,
+          at.map((position, axis) => (axis === time ? from : position)),
+        );
+      });
+    },
+  ),
+  loopOp(
+    "Trilu",
+    { inputs: ["input", { name: "k", types: ["int64"], optional: true }], attributes: { upper: 1 } },
+    (context) => {
+      const shape = context.shape(0);
+      if (shape.length < 2) context.fail("the input must have at least 2 axes", { found: formatShape(shape) });
+      const known = context.has(1) ? context.dims(1)?.[0] : 0;
+      const diagonal = known === undefined ? context.at(1, []) : index(known);
+      return context.over(shape, (...at) => {
+        const offset = index(sub(at[at.length - 1] as Dim, at[at.length - 2] as Dim));
+        return guarded(
+          [call(context.int("upper") ? "ge" : "le", offset, diagonal)],
+          context.load(0, at),
+          zero(context),
+        );
+      });
+    },
+  ),
 ];

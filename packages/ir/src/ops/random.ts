@@ -2,10 +2,9 @@
  * Random numbers. The generator is the Mersenne Twister MT19937 seeded and read as numpy's RandomState, which ONNX's reference uses, so a
  * `seed` gives the numbers of the reference. Without a seed each run draws its own.
  */
-import { type Tensor, tensor, toNumbers } from "@nimforge/tensor";
+import { sizeOf, type Tensor, tensor, toNumbers } from "@nimforge/tensor";
 import { compositeOp, type Op, type OpContext, opaqueOp, typeSets } from "../op.js";
 import { type TensorType, tensorType } from "../types.js";
-import { sizeOf } from "@nimforge/tensor";
 import { dtypeAttribute } from "./shape.js";
 import { range } from "./tensors.js";
 
@@ -96,22 +95,42 @@ const distribution = (
     name,
     {
       inputs: like ? ["input"] : [],
-      attributes: { ...Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, { type: "float", default: value }] as const)), ...seed, dtype: { type: "int" }, ...(like ? {} : { shape: { type: "ints", required: true } }) },
+      attributes: {
+        ...Object.fromEntries(
+          Object.entries(attributes).map(([key, value]) => [key, { type: "float", default: value }] as const),
+        ),
+        ...seed,
+        dtype: { type: "int" },
+        ...(like ? {} : { shape: { type: "ints", required: true } }),
+      },
       impure: true,
     },
     {
-      infer: (context) => [tensorType(dtypeAttribute(context, "dtype", like ? context.dtype(0) : "float32"), like ? context.shape(0) : (context.ints("shape") ?? []))],
+      infer: (context) => [
+        tensorType(
+          dtypeAttribute(context, "dtype", like ? context.dtype(0) : "float32"),
+          like ? context.shape(0) : (context.ints("shape") ?? []),
+        ),
+      ],
       reference: (context, [input]) => {
         const dtype = dtypeAttribute(context, "dtype", like ? context.dtype(0) : "float32");
         const shape = like ? (input as Tensor).shape : (context.ints("shape") ?? []);
         const random = generator(context);
-        return [tensor(dtype, shape, range(sizeOf(shape)).map(() => draw(random, context)))];
+        return [
+          tensor(
+            dtype,
+            shape,
+            range(sizeOf(shape)).map(() => draw(random, context)),
+          ),
+        ];
       },
     },
   );
 
-const uniform = (random: MersenneTwister, context: OpContext) => random.uniform() * (context.float("high") - context.float("low")) + context.float("low");
-const normal = (random: MersenneTwister, context: OpContext) => random.normal() * context.float("scale") + context.float("mean");
+const uniform = (random: MersenneTwister, context: OpContext) =>
+  random.uniform() * (context.float("high") - context.float("low")) + context.float("low");
+const normal = (random: MersenneTwister, context: OpContext) =>
+  random.normal() * context.float("scale") + context.float("mean");
 
 const bernoulli = opaqueOp(
   "Bernoulli",
@@ -121,7 +140,13 @@ const bernoulli = opaqueOp(
     reference: (context, inputs) => {
       const [p] = inputs as readonly [Tensor];
       const random = generator(context);
-      return [tensor(dtypeAttribute(context, "dtype", p.dtype), p.shape, Array.from(toNumbers(p), (value) => random.bernoulli(value)))];
+      return [
+        tensor(
+          dtypeAttribute(context, "dtype", p.dtype),
+          p.shape,
+          Array.from(toNumbers(p), (value) => random.bernoulli(value)),
+        ),
+      ];
     },
   },
 );
@@ -129,11 +154,17 @@ const bernoulli = opaqueOp(
 /** Samples from rows of unnormalised log-probabilities. */
 const multinomial = opaqueOp(
   "Multinomial",
-  { inputs: [{ name: "input", types: typeSets.float }], attributes: { ...seed, dtype: { type: "int" }, sample_size: 1 }, impure: true },
+  {
+    inputs: [{ name: "input", types: typeSets.float }],
+    attributes: { ...seed, dtype: { type: "int" }, sample_size: 1 },
+    impure: true,
+  },
   {
     infer: (context) => {
       if (context.rank(0) !== 2) context.fail("the input must have shape [batch, classes]");
-      return [tensorType(dtypeAttribute(context, "dtype", "int32"), [context.shape(0)[0] ?? 1, context.int("sample_size")])];
+      return [
+        tensorType(dtypeAttribute(context, "dtype", "int32"), [context.shape(0)[0] ?? 1, context.int("sample_size")]),
+      ];
     },
     reference: (context, inputs) => {
       const [logits] = inputs as readonly [Tensor];
@@ -157,22 +188,38 @@ const multinomial = opaqueOp(
 );
 
 /** Dropout whose training mode is on, or known only at run time: (output, mask). */
-const dropoutInTraining = opaqueOp("DropoutInTraining", { domain: "nim", inputs: ["data", "ratio?", "training_mode?"], attributes: { seed: { type: "any" } }, impure: true }, {
-  infer: (context): readonly TensorType[] => [context.type(0), tensorType("bool", context.shape(0))],
-  reference: (context, inputs) => {
-    const [data, ratioInput, mode] = inputs as readonly [Tensor, Tensor | undefined, Tensor | undefined];
-    const ratio = ratioInput ? (toNumbers(ratioInput)[0] as number) : 0.5;
-    if (!mode?.data[0] || ratio === 0) return [data, tensor("bool", data.shape, new Uint8Array(data.data.length).fill(1))];
-    if (!(ratio > 0 && ratio < 1)) context.fail("ratio must be in [0, 1)", { found: String(ratio) });
-    const random = generator(context);
-    const mask = Uint8Array.from(data.data as ArrayLike<number>, () => Number(random.uniform() >= ratio));
-    const values = toNumbers(data);
-    const scale = 1 / (1 - ratio);
-    return [tensor(data.dtype, data.shape, Array.from(values, (value, k) => (mask[k] ? value * scale : 0 * value))), tensor("bool", data.shape, mask)];
+const dropoutInTraining = opaqueOp(
+  "DropoutInTraining",
+  { domain: "nim", inputs: ["data", "ratio?", "training_mode?"], attributes: { seed: { type: "any" } }, impure: true },
+  {
+    infer: (context): readonly TensorType[] => [context.type(0), tensorType("bool", context.shape(0))],
+    reference: (context, inputs) => {
+      const [data, ratioInput, mode] = inputs as readonly [Tensor, Tensor | undefined, Tensor | undefined];
+      const ratio = ratioInput ? (toNumbers(ratioInput)[0] as number) : 0.5;
+      if (!mode?.data[0] || ratio === 0)
+        return [data, tensor("bool", data.shape, new Uint8Array(data.data.length).fill(1))];
+      if (!(ratio > 0 && ratio < 1)) context.fail("ratio must be in [0, 1)", { found: String(ratio) });
+      const random = generator(context);
+      const mask = Uint8Array.from(data.data as ArrayLike<number>, () => Number(random.uniform() >= ratio));
+      const values = toNumbers(data);
+      const scale = 1 / (1 - ratio);
+      return [
+        tensor(
+          data.dtype,
+          data.shape,
+          Array.from(values, (value, k) => (mask[k] ? value * scale : 0 * value)),
+        ),
+        tensor("bool", data.shape, mask),
+      ];
+    },
   },
-});
+);
 
-const scalar = (name: string, types: readonly (typeof typeSets.anyFloat)[number][] | readonly ["bool"]) => ({ name, types, optional: true });
+const scalar = (name: string, types: readonly (typeof typeSets.anyFloat)[number][] | readonly ["bool"]) => ({
+  name,
+  types,
+  optional: true,
+});
 
 export const random: readonly Op[] = [
   distribution("RandomUniform", { low: 0, high: 1 }, false, uniform),
@@ -184,16 +231,32 @@ export const random: readonly Op[] = [
   // Outside of training Dropout gives its input back, with a mask of ones.
   compositeOp(
     "Dropout",
-    { inputs: [{ name: "data", types: typeSets.anyFloat }, scalar("ratio", typeSets.anyFloat), scalar("training_mode", ["bool"])], attributes: { seed: { type: "int" } }, impure: true },
+    {
+      inputs: [
+        { name: "data", types: typeSets.anyFloat },
+        scalar("ratio", typeSets.anyFloat),
+        scalar("training_mode", ["bool"]),
+      ],
+      attributes: { seed: { type: "int" } },
+      impure: true,
+    },
     (context, data, ratio, mode) => {
       const training = context.has(2) ? context.dims(2)?.[0] : 0;
       if (training === 0) {
         const output = context.apply("Identity", [data]);
         if (context.outputCount < 2) return output;
-        return [output, context.apply("ConstantOfShape", [context.int64s(context.shape(0))], { value: tensor("bool", [1], [true]) })];
+        return [
+          output,
+          context.apply("ConstantOfShape", [context.int64s(context.shape(0))], { value: tensor("bool", [1], [true]) }),
+        ];
       }
       const given = context.attribute("seed");
-      return context.context.applyOp(dropoutInTraining, [data, ratio, mode], given === undefined ? {} : { seed: given }, { name: context.nodeName, outputs: 2 }).slice(0, context.outputCount);
+      return context.context
+        .applyOp(dropoutInTraining, [data, ratio, mode], given === undefined ? {} : { seed: given }, {
+          name: context.nodeName,
+          outputs: 2,
+        })
+        .slice(0, context.outputCount);
     },
   ),
   dropoutInTraining,

@@ -40,10 +40,13 @@ interface ResizedAxis {
 function floats(context: OpContext, input: number): number[] {
   const value = context.constant(input);
   const name = context.op.inputs[input]?.name;
-  return value ? [...toNumbers(value)] : context.unsupported(`${name} is known only at run time`, `make ${name} a constant in the model, or use sizes`);
+  return value
+    ? [...toNumbers(value)]
+    : context.unsupported(`${name} is known only at run time`, `make ${name} a constant in the model, or use sizes`);
 }
 
-const isEmpty = (context: OpContext, input: number) => !context.has(input) || (context.rank(input) === 1 && context.shape(input)[0] === 0);
+const isEmpty = (context: OpContext, input: number) =>
+  !context.has(input) || (context.rank(input) === 1 && context.shape(input)[0] === 0);
 
 /** scale·size rounded down, exact for a scale that is a small fraction. */
 function scaledSize(context: OpContext, size: Dim, scale: number): Dim {
@@ -52,7 +55,10 @@ function scaledSize(context: OpContext, size: Dim, scale: number): Dim {
     const numerator = Math.round(scale * denominator);
     if (Math.abs(numerator / denominator - scale) <= 1e-7 * scale) return floordiv(mul(size, numerator), denominator);
   }
-  return context.unsupported(`a scale of ${scale} for the run-time size ${formatDim(size)}`, "fix the size of the input with --shape");
+  return context.unsupported(
+    `a scale of ${scale} for the run-time size ${formatDim(size)}`,
+    "fix the size of the input with --shape",
+  );
 }
 
 /** output / input where it is a number whatever the run-time sizes are. */
@@ -72,8 +78,13 @@ function resizedAxes(context: OpContext): ResizedAxis[] {
   const crop = context.string("coordinate_transformation_mode") === "tf_crop_and_resize";
   if (crop && isEmpty(context, 1)) context.fail("tf_crop_and_resize needs roi");
   const roi = crop ? floats(context, 1) : [];
-  if (crop && roi.length !== 2 * chosen.length) context.fail("roi must hold a start and an end for each axis", { expected: String(2 * chosen.length), found: String(roi.length) });
-  const region = (k: number): readonly [number, number] => (crop ? [roi[k] as number, roi[k + chosen.length] as number] : [0, 1]);
+  if (crop && roi.length !== 2 * chosen.length)
+    context.fail("roi must hold a start and an end for each axis", {
+      expected: String(2 * chosen.length),
+      found: String(roi.length),
+    });
+  const region = (k: number): readonly [number, number] =>
+    crop ? [roi[k] as number, roi[k + chosen.length] as number] : [0, 1];
   const byScale = !isEmpty(context, 2);
   if (byScale === !isEmpty(context, 3)) context.fail("exactly one of scales and sizes must be given");
   if (byScale) {
@@ -84,7 +95,14 @@ function resizedAxes(context: OpContext): ResizedAxis[] {
       if (!(scale > 0)) context.fail("scales must be positive", { found: String(scale) });
       const from = shape[axis] as Dim;
       const [start, end] = region(k);
-      return { axis, from, to: scaledSize(context, from, scale * (end - start)), scale: real(scale), factor: scale, roi: [start, end] };
+      return {
+        axis,
+        from,
+        to: scaledSize(context, from, scale * (end - start)),
+        scale: real(scale),
+        factor: scale,
+        roi: [start, end],
+      };
     });
   }
   const sizes = context.needDims(3);
@@ -95,13 +113,23 @@ function resizedAxes(context: OpContext): ResizedAxis[] {
       const from = shape[axis] as Dim;
       const to = sizes[k] as Dim;
       const factor = quotient(to, from);
-      return { axis, from, to, scale: factor === undefined ? over(asReal(to), asReal(from)) : real(factor), factor, roi: region(k) };
+      return {
+        axis,
+        from,
+        to,
+        scale: factor === undefined ? over(asReal(to), asReal(from)) : real(factor),
+        factor,
+        roi: region(k),
+      };
     });
-  if (policy !== "not_larger" && policy !== "not_smaller") context.fail("keep_aspect_ratio_policy is not one of stretch, not_larger, not_smaller", { found: policy });
+  if (policy !== "not_larger" && policy !== "not_smaller")
+    context.fail("keep_aspect_ratio_policy is not one of stretch, not_larger, not_smaller", { found: policy });
   const ratios = chosen.map((axis, k) => {
     const from = shape[axis];
     const to = sizes[k];
-    return typeof from === "number" && typeof to === "number" ? to / from : context.unsupported(`keep_aspect_ratio_policy ${policy} with run-time sizes`);
+    return typeof from === "number" && typeof to === "number"
+      ? to / from
+      : context.unsupported(`keep_aspect_ratio_policy ${policy} with run-time sizes`);
   });
   const scale = policy === "not_larger" ? Math.min(...ratios) : Math.max(...ratios);
   return chosen.map((axis, k) => {
@@ -111,7 +139,8 @@ function resizedAxes(context: OpContext): ResizedAxis[] {
 }
 
 function checkLength(context: OpContext, what: string, found: number, expected: number): void {
-  if (found !== expected) context.fail(`${what} must hold one number for each axis`, { expected: String(expected), found: String(found) });
+  if (found !== expected)
+    context.fail(`${what} must hold one number for each axis`, { expected: String(expected), found: String(found) });
 }
 
 /** The coordinate in the input that output position `at` samples. */
@@ -137,13 +166,25 @@ function sourceCoordinate(mode: string, { from, to, scale, factor, roi }: Resize
       return call("select", single, real(0), over(times(x, last), minus(extent, real(1))));
     default: {
       const [start, end] = roi;
-      const inner = call("select", single, over(times(real(end - start), last), real(2)), over(times(times(x, real(end - start)), last), minus(extent, real(1))));
+      const inner = call(
+        "select",
+        single,
+        over(times(real(end - start), last), real(2)),
+        over(times(times(x, real(end - start)), last), minus(extent, real(1))),
+      );
       return plus(inner, times(real(start), last));
     }
   }
 }
 
-const coordinateModes = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"];
+const coordinateModes = [
+  "half_pixel",
+  "half_pixel_symmetric",
+  "pytorch_half_pixel",
+  "align_corners",
+  "asymmetric",
+  "tf_crop_and_resize",
+];
 const nearestModes = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"];
 
 // Nearest neighbour
@@ -162,7 +203,10 @@ function nearestMap(mode: string, rounding: string, { from, to, factor }: Resize
   if (!integer) return undefined;
   const { up, down } = integer;
   let position: Dim;
-  const half = mode === "half_pixel" || (mode === "pytorch_half_pixel" && to !== 1) || (mode === "half_pixel_symmetric" && equalDims(mul(to, down), mul(from, up)));
+  const half =
+    mode === "half_pixel" ||
+    (mode === "pytorch_half_pixel" && to !== 1) ||
+    (mode === "half_pixel_symmetric" && equalDims(mul(to, down), mul(from, up)));
   // With positions in units of 1/(2·up): asymmetric x = 2·at, half pixel x = 2·at·down + down − up.
   let doubled: Dim;
   if (mode === "asymmetric") doubled = mul(2 * down, at);
@@ -181,10 +225,13 @@ function nearestPosition(mode: string, rounding: string, axis: ResizedAxis, at: 
   if (map !== undefined) return map;
   const x = sourceCoordinate(mode, axis, at);
   const rounded =
-    rounding === "floor" ? call("floor", x)
-    : rounding === "ceil" ? call("ceil", x)
-    : rounding === "round_prefer_ceil" ? call("floor", plus(x, real(0.5)))
-    : call("ceil", minus(x, real(0.5)));
+    rounding === "floor"
+      ? call("floor", x)
+      : rounding === "ceil"
+        ? call("ceil", x)
+        : rounding === "round_prefer_ceil"
+          ? call("floor", plus(x, real(0.5)))
+          : call("ceil", minus(x, real(0.5)));
   return clampedIndex(rounded, axis.from);
 }
 
@@ -214,13 +261,15 @@ const support = (kernel: string) => (kernel === "cubic" ? 2 : 1);
 function neighbours(context: OpContext, axis: ResizedAxis, at: Dim, kernel: string): readonly Neighbour[] {
   const x = sourceCoordinate(context.string("coordinate_transformation_mode"), axis, at);
   const antialias = context.int("antialias") !== 0;
-  if (antialias && axis.factor === undefined) context.unsupported("antialias with run-time sizes", "fix the sizes with --shape");
+  if (antialias && axis.factor === undefined)
+    context.unsupported("antialias with run-time sizes", "fix the sizes with --shape");
   const stretch = antialias ? Math.min(axis.factor as number, 1) : 1;
   const radius = support(kernel);
   // Taps from `first` to 1 − first around the pixel left of x (an exact pixel counts as right of its left neighbour).
   const first = Math.floor(-radius / stretch) + 1;
   const left = minus(call("ceil", x), real(1));
-  const weigh = (distance: Expr) => (kernel === "cubic" ? cubicWeight(distance, context.float("cubic_coeff_a")) : triangleWeight(distance));
+  const weigh = (distance: Expr) =>
+    kernel === "cubic" ? cubicWeight(distance, context.float("cubic_coeff_a")) : triangleWeight(distance);
   const taps = Array.from({ length: 2 - 2 * first }, (_, k) => {
     const position = plus(left, real(first + k));
     const weight = weigh(times(call("abs", minus(position, x)), real(stretch)));
@@ -230,15 +279,31 @@ function neighbours(context: OpContext, axis: ResizedAxis, at: Dim, kernel: stri
   });
   const normalise = antialias || context.int("exclude_outside") !== 0;
   const total = normalise ? taps.map(({ weight }) => weight).reduce(plus) : undefined;
-  return taps.map(({ position, weight }) => ({ at: clampedIndex(position, axis.from), weight: total ? over(weight, total) : weight }));
+  return taps.map(({ position, weight }) => ({
+    at: clampedIndex(position, axis.from),
+    weight: total ? over(weight, total) : weight,
+  }));
 }
 
 /** Σ over the neighbours of every axis, innermost axis last. */
-function interpolate(axes: readonly { axis: number; taps: readonly Neighbour[] }[], at: readonly Dim[], pixel: (at: readonly Dim[]) => Expr): Expr {
+function interpolate(
+  axes: readonly { axis: number; taps: readonly Neighbour[] }[],
+  at: readonly Dim[],
+  pixel: (at: readonly Dim[]) => Expr,
+): Expr {
   const [head, ...rest] = axes;
   if (!head) return pixel(at);
   return head.taps
-    .map((tap) => times(interpolate(rest, at.map((own, k) => (k === head.axis ? tap.at : own)), pixel), tap.weight))
+    .map((tap) =>
+      times(
+        interpolate(
+          rest,
+          at.map((own, k) => (k === head.axis ? tap.at : own)),
+          pixel,
+        ),
+        tap.weight,
+      ),
+    )
     .reduce(plus);
 }
 
@@ -246,15 +311,20 @@ function resized(context: OpContext): Compute {
   const mode = context.string("coordinate_transformation_mode");
   const kernel = context.string("mode");
   const rounding = context.string("nearest_mode");
-  if (!["nearest", "linear", "cubic"].includes(kernel)) context.fail("mode is not one of nearest, linear, cubic", { found: kernel });
-  if (!coordinateModes.includes(mode)) context.fail(`coordinate_transformation_mode is not one of ${coordinateModes.join(", ")}`, { found: mode });
-  if (!nearestModes.includes(rounding)) context.fail(`nearest_mode is not one of ${nearestModes.join(", ")}`, { found: rounding });
+  if (!["nearest", "linear", "cubic"].includes(kernel))
+    context.fail("mode is not one of nearest, linear, cubic", { found: kernel });
+  if (!coordinateModes.includes(mode))
+    context.fail(`coordinate_transformation_mode is not one of ${coordinateModes.join(", ")}`, { found: mode });
+  if (!nearestModes.includes(rounding))
+    context.fail(`nearest_mode is not one of ${nearestModes.join(", ")}`, { found: rounding });
   if (kernel === "nearest" && context.int("antialias")) context.fail("antialias is for linear and cubic");
   const all = resizedAxes(context);
   const shape = [...context.shape(0)];
   for (const { axis, to } of all) shape[axis] = to;
   // An axis that keeps its size and is not cropped is copied.
-  const axes = all.filter(({ factor, from, to, roi }) => !(factor === 1 && equalDims(from, to) && roi[0] === 0 && roi[1] === 1));
+  const axes = all.filter(
+    ({ factor, from, to, roi }) => !(factor === 1 && equalDims(from, to) && roi[0] === 0 && roi[1] === 1),
+  );
   const dtype = context.dtype(0);
   return context.over(shape, (...at) => {
     let value: Expr;
@@ -263,22 +333,37 @@ function resized(context: OpContext): Compute {
       for (const axis of axes) source[axis.axis] = nearestPosition(mode, rounding, axis, at[axis.axis] as Dim);
       value = context.load(0, source);
     } else {
-      const taps = axes.map((axis) => ({ axis: axis.axis, taps: neighbours(context, axis, at[axis.axis] as Dim, kernel) }));
-      value = rounded(dtype, interpolate(taps, at, (source) => cast(wide, context.load(0, source))));
+      const taps = axes.map((axis) => ({
+        axis: axis.axis,
+        taps: neighbours(context, axis, at[axis.axis] as Dim, kernel),
+      }));
+      value = rounded(
+        dtype,
+        interpolate(taps, at, (source) => cast(wide, context.load(0, source))),
+      );
     }
     if (mode !== "tf_crop_and_resize") return value;
     const outside = axes.flatMap((axis) => {
       const x = sourceCoordinate(mode, axis, at[axis.axis] as Dim);
       return [call("lt", x, real(0)), call("gt", x, asReal(sub(axis.from, 1)))];
     });
-    return outside.length === 0 ? value : call("select", outside.reduce((a, b) => call("or", a, b)), constant(dtype, context.float("extrapolation_value")), value);
+    return outside.length === 0
+      ? value
+      : call(
+          "select",
+          outside.reduce((a, b) => call("or", a, b)),
+          constant(dtype, context.float("extrapolation_value")),
+          value,
+        );
   });
 }
 
 /** To an integer type the weighted mean is cut to its range and truncated. */
 function rounded(dtype: DType, value: Expr): Expr {
   if (typeSets.anyFloat.includes(dtype)) return cast(dtype, value);
-  const [low, high] = dtype.startsWith("u") ? [0, 2 ** Number(dtype.slice(4)) - 1] : [-(2 ** (Number(dtype.slice(3)) - 1)), 2 ** (Number(dtype.slice(3)) - 1) - 1];
+  const [low, high] = dtype.startsWith("u")
+    ? [0, 2 ** Number(dtype.slice(4)) - 1]
+    : [-(2 ** (Number(dtype.slice(3)) - 1)), 2 ** (Number(dtype.slice(3)) - 1) - 1];
   return cast(dtype, call("min", call("max", value, real(low)), real(high)));
 }
 
@@ -288,7 +373,10 @@ function rounded(dtype: DType, value: Expr): Expr {
 function gridCoordinate(at: Dim, size: Dim, alignCorners: boolean, dtype: DType): Expr {
   const value = (x: number) => constant(dtype, x);
   const k = cast(dtype, index(at));
-  if (alignCorners) return size === 1 ? value(-1) : call("sub", call("div", call("mul", value(2), k), cast(dtype, index(sub(size, 1)))), value(1));
+  if (alignCorners)
+    return size === 1
+      ? value(-1)
+      : call("sub", call("div", call("mul", value(2), k), cast(dtype, index(sub(size, 1)))), value(1));
   return call("sub", call("div", call("add", call("mul", value(2), k), value(1)), cast(dtype, index(size))), value(1));
 }
 
@@ -307,9 +395,17 @@ function affineGrid(context: OpContext): Compute {
     // Columns are x, y(, z), 1: the last spatial axis first.
     const terms = Array.from({ length: n }, (_, column) => {
       const axis = n - 1 - column;
-      return call("mul", theta(column), gridCoordinate(at[1 + axis] as Dim, spatial[axis] as Dim, context.int("align_corners") !== 0, dtype));
+      return call(
+        "mul",
+        theta(column),
+        gridCoordinate(at[1 + axis] as Dim, spatial[axis] as Dim, context.int("align_corners") !== 0, dtype),
+      );
     });
-    return call("add", terms.reduce((a, b) => call("add", a, b)), theta(n));
+    return call(
+      "add",
+      terms.reduce((a, b) => call("add", a, b)),
+      theta(n),
+    );
   });
 }
 
@@ -331,22 +427,33 @@ function gridSampled(context: OpContext): Compute {
   const shape = context.shape(0);
   const grid = context.shape(1);
   const n = shape.length - 2;
-  if (n < 1 || grid.length !== n + 2) context.fail("X and grid must have one rank, 3 or more", { found: `${shape.length} and ${grid.length}` });
+  if (n < 1 || grid.length !== n + 2)
+    context.fail("X and grid must have one rank, 3 or more", { found: `${shape.length} and ${grid.length}` });
   context.same(grid[n + 1] as Dim, n, "the grid's last axis");
   const kernel = context.string("mode");
   const padding = context.string("padding_mode");
   const align = context.int("align_corners") !== 0;
-  if (!["nearest", "linear", "cubic"].includes(kernel)) context.fail("mode is not one of nearest, linear, cubic", { found: kernel });
-  if (!["zeros", "border", "reflection"].includes(padding)) context.fail("padding_mode is not one of zeros, border, reflection", { found: padding });
+  if (!["nearest", "linear", "cubic"].includes(kernel))
+    context.fail("mode is not one of nearest, linear, cubic", { found: kernel });
+  if (!["zeros", "border", "reflection"].includes(padding))
+    context.fail("padding_mode is not one of zeros, border, reflection", { found: padding });
   const dtype = context.dtype(0);
   return context.over([shape[0] as Dim, shape[1] as Dim, ...grid.slice(1, -1)], (...at) => {
     const spatial = Array.from({ length: n }, (_, k) => {
       const size = shape[k + 2] as Dim;
       const [low, high] = align ? [real(0), asReal(sub(size, 1))] : [real(-0.5), minus(asReal(size), real(0.5))];
       const given = cast(wide, context.load(1, [at[0] as Dim, ...at.slice(2), n - 1 - k]));
-      const scaled = align ? times(over(plus(given, real(1)), real(2)), asReal(sub(size, 1))) : over(minus(times(plus(given, real(1)), asReal(size)), real(1)), real(2));
-      const x = kernel === "nearest" ? call("round", cast(wide, cast("float32", scaled))) : cast(wide, cast("float32", scaled));
-      const folded = padding === "border" ? call("min", call("max", x, real(0)), asReal(sub(size, 1))) : padding === "reflection" ? reflected(x, low, high) : x;
+      const scaled = align
+        ? times(over(plus(given, real(1)), real(2)), asReal(sub(size, 1)))
+        : over(minus(times(plus(given, real(1)), asReal(size)), real(1)), real(2));
+      const x =
+        kernel === "nearest" ? call("round", cast(wide, cast("float32", scaled))) : cast(wide, cast("float32", scaled));
+      const folded =
+        padding === "border"
+          ? call("min", call("max", x, real(0)), asReal(sub(size, 1)))
+          : padding === "reflection"
+            ? reflected(x, low, high)
+            : x;
       const out = call("or", call("lt", x, low), call("gt", x, high));
       return { size, low, high, x: padding === "zeros" ? x : call("select", out, folded, x) };
     });
@@ -358,7 +465,9 @@ function gridSampled(context: OpContext): Compute {
       });
       const value = cast(wide, context.load(0, [at[0] as Dim, at[1] as Dim, ...positions]));
       if (padding !== "zeros") return value;
-      const inside = coordinates.map((c, k) => call("and", call("ge", c, real(0)), call("lt", c, asReal(spatial[k]!.size)))).reduce((a, b) => call("and", a, b));
+      const inside = coordinates
+        .map((c, k) => call("and", call("ge", c, real(0)), call("lt", c, asReal(spatial[k]!.size))))
+        .reduce((a, b) => call("and", a, b));
       return call("select", inside, value, real(0));
     };
     if (kernel === "nearest") return cast(dtype, pixel(spatial.map(({ x }) => call("trunc", x))));
@@ -383,7 +492,12 @@ export const resize: readonly Op[] = [
   loopOp(
     "Resize",
     {
-      inputs: [{ name: "X", types: typeSets.numeric }, optionalFloats("roi", typeSets.float), optionalFloats("scales", ["float32"]), optionalFloats("sizes", ["int64"])],
+      inputs: [
+        { name: "X", types: typeSets.numeric },
+        optionalFloats("roi", typeSets.float),
+        optionalFloats("scales", ["float32"]),
+        optionalFloats("sizes", ["int64"]),
+      ],
       attributes: {
         mode: "nearest",
         coordinate_transformation_mode: "half_pixel",
@@ -398,6 +512,26 @@ export const resize: readonly Op[] = [
     },
     resized,
   ),
-  loopOp("AffineGrid", { inputs: [{ name: "theta", types: typeSets.float }, { name: "size", types: ["int64"] }], attributes: { align_corners: 0 } }, affineGrid),
-  loopOp("GridSample", { inputs: [{ name: "X", types: typeSets.numeric }, { name: "grid", types: typeSets.float }], attributes: { mode: "linear", padding_mode: "zeros", align_corners: 0 } }, gridSampled),
+  loopOp(
+    "AffineGrid",
+    {
+      inputs: [
+        { name: "theta", types: typeSets.float },
+        { name: "size", types: ["int64"] },
+      ],
+      attributes: { align_corners: 0 },
+    },
+    affineGrid,
+  ),
+  loopOp(
+    "GridSample",
+    {
+      inputs: [
+        { name: "X", types: typeSets.numeric },
+        { name: "grid", types: typeSets.float },
+      ],
+      attributes: { mode: "linear", padding_mode: "zeros", align_corners: 0 },
+    },
+    gridSampled,
+  ),
 ];

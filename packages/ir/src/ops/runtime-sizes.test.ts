@@ -167,7 +167,7 @@ test("every twin takes what its op takes", () => {
       .flat()
       .map((op) => [`${op.domain}:${op.name}`, op]),
   );
-  for (const twin of families["runtimeSizes"]!) {
+  for (const twin of families.runtimeSizes!) {
     const op = table.get(`:${twin.name.replace(/OfData$/, "")}`);
     expect(op, twin.name).toBeDefined();
     expect(twin.inputs).toEqual(op!.inputs);

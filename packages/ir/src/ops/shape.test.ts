@@ -1,13 +1,14 @@
-import { tensor, type Tensor } from "@nimforge/tensor";
+import { type Tensor, tensor } from "@nimforge/tensor";
 import { expect, test } from "vitest";
 import { formatShape, symbol } from "../dim.js";
 import { Context } from "../graph.js";
 import { tensorType } from "../types.js";
-import { findOp } from "./index.js";
 import { applied, result } from "./applied.js";
+import { findOp } from "./index.js";
 
 const x = tensor("float32", [2, 3], [1.5, -2.5, 3, 0, 300, -1]);
-const scalar = (dtype: "int64" | "float32", value: number): Tensor => tensor(dtype, [], [dtype === "int64" ? BigInt(value) : value]);
+const scalar = (dtype: "int64" | "float32", value: number): Tensor =>
+  tensor(dtype, [], [dtype === "int64" ? BigInt(value) : value]);
 
 test("shape arithmetic reaches a Reshape", () => {
   const context = new Context(findOp);
@@ -25,9 +26,27 @@ test("Shape clamps its ends and Size multiplies", () => {
 });
 
 test("Range counts down, and by fractions", () => {
-  expect(result("Range", [], [10, 4, -2].map((v) => scalar("int64", v))).values).toEqual([10, 8, 6]);
-  expect(result("Range", [], [0, 1, 0.25].map((v) => scalar("float32", v))).values).toEqual([0, 0.25, 0.5, 0.75]);
-  expect(result("Range", [], [3, 3, 1].map((v) => scalar("int64", v))).shape).toEqual([0]);
+  expect(
+    result(
+      "Range",
+      [],
+      [10, 4, -2].map((v) => scalar("int64", v)),
+    ).values,
+  ).toEqual([10, 8, 6]);
+  expect(
+    result(
+      "Range",
+      [],
+      [0, 1, 0.25].map((v) => scalar("float32", v)),
+    ).values,
+  ).toEqual([0, 0.25, 0.5, 0.75]);
+  expect(
+    result(
+      "Range",
+      [],
+      [3, 3, 1].map((v) => scalar("int64", v)),
+    ).shape,
+  ).toEqual([0]);
 });
 
 test("Range of run-time bounds has a new size", () => {
@@ -47,7 +66,9 @@ test("EyeLike places ones on a diagonal", () => {
 
 test("OneHot counts negative indices from the end and ignores others", () => {
   const indices = tensor("int64", [3], [1n, -1n, 5n]);
-  expect(result("OneHot", [indices], [scalar("int64", 3), tensor("float32", [2], [-1, 1])]).values).toEqual([-1, 1, -1, -1, -1, 1, -1, -1, -1]);
+  expect(result("OneHot", [indices], [scalar("int64", 3), tensor("float32", [2], [-1, 1])]).values).toEqual([
+    -1, 1, -1, -1, -1, 1, -1, -1, -1,
+  ]);
 });
 
 test("Cast truncates towards zero and CastLike takes the target's type", () => {

@@ -4,17 +4,22 @@ import type { RuntimeValue } from "../op.js";
 
 type Elements = { [position: number]: number | bigint | string };
 
-export const isTensor = (value: RuntimeValue | undefined): value is Tensor => value !== null && value !== undefined && "dtype" in value;
+export const isTensor = (value: RuntimeValue | undefined): value is Tensor =>
+  value !== null && value !== undefined && "dtype" in value;
 
 /** Distance, in elements, between neighbours along each axis. */
 export function stridesOf(shape: readonly number[]): number[] {
   const strides = new Array<number>(shape.length).fill(1);
-  for (let axis = shape.length - 2; axis >= 0; axis--) strides[axis] = (strides[axis + 1] as number) * (shape[axis + 1] as number);
+  for (let axis = shape.length - 2; axis >= 0; axis--)
+    strides[axis] = (strides[axis + 1] as number) * (shape[axis + 1] as number);
   return strides;
 }
 
 /** Calls `visit` with every index of a shape in row-major order; the array is reused. */
-export function forEachIndex(shape: readonly number[], visit: (index: readonly number[], position: number) => void): void {
+export function forEachIndex(
+  shape: readonly number[],
+  visit: (index: readonly number[], position: number) => void,
+): void {
   const index = new Array<number>(shape.length).fill(0);
   const count = sizeOf(shape);
   for (let position = 0; position < count; position++) {
@@ -43,20 +48,26 @@ export function takeAlong(source: Tensor, axis: number, at: readonly number[]): 
   const data = allocate(source.dtype, sizeOf(shape)) as Elements & TensorData;
   let next = 0;
   for (let o = 0; o < outer; o++)
-    for (const position of at) for (let i = 0, from = (o * size + position) * inner; i < inner; i++) data[next++] = source.data[from + i] as never;
+    for (const position of at)
+      for (let i = 0, from = (o * size + position) * inner; i < inner; i++)
+        data[next++] = source.data[from + i] as never;
   return { dtype: source.dtype, shape, data };
 }
 
 export const range = (length: number, start = 0): number[] => Array.from({ length }, (_, k) => start + k);
 
-export const sliceAlong = (source: Tensor, axis: number, start: number, length: number): Tensor => takeAlong(source, axis, range(length, start));
+export const sliceAlong = (source: Tensor, axis: number, start: number, length: number): Tensor =>
+  takeAlong(source, axis, range(length, start));
 
 export const withShape = (source: Tensor, shape: readonly number[]): Tensor => ({ ...source, shape: [...shape] });
 
 /** The tensor at one position of an axis, without that axis. */
 export function selectAlong(source: Tensor, axis: number, position: number): Tensor {
   const slice = sliceAlong(source, axis, position, 1);
-  return withShape(slice, slice.shape.filter((_, k) => k !== axis));
+  return withShape(
+    slice,
+    slice.shape.filter((_, k) => k !== axis),
+  );
 }
 
 /** Tensors of one type laid end to end along an axis; at least one. */
@@ -78,7 +89,10 @@ export function concatAlong(parts: readonly Tensor[], axis: number): Tensor {
 
 /** Tensors of one shape laid along a new axis; at least one. */
 export const stackAlong = (parts: readonly Tensor[], axis: number): Tensor =>
-  concatAlong(parts.map((part) => withShape(part, [...part.shape.slice(0, axis), 1, ...part.shape.slice(axis)])), axis);
+  concatAlong(
+    parts.map((part) => withShape(part, [...part.shape.slice(0, axis), 1, ...part.shape.slice(axis)])),
+    axis,
+  );
 
 /** Elements that compare as values: small floats decoded, BigInt and strings as they are. */
 export const comparable = (source: Tensor): ArrayLike<number | bigint | string> =>
@@ -92,4 +106,3 @@ export function compareElements(a: number | bigint | string, b: number | bigint 
 
 /** An integer tensor as numbers. */
 export const integers = (source: Tensor): number[] => Array.from(source.data as ArrayLike<number | bigint>, Number);
-

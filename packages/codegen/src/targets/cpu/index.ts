@@ -1,9 +1,9 @@
 /** The CPU target: levels, grouping rules, printing, compilation. */
 import { fileURLToPath } from "node:url";
-import { ceildiv, floordiv, max, rangeOf, type SymbolAtom, evaluateDim } from "@nimforge/ir";
+import { evaluateDim, floordiv, max, type SymbolAtom } from "@nimforge/ir";
 import type { GroupRules } from "@nimforge/passes";
-import { compileFlags, compileImage, cpuLevels, detectCompiler } from "../../toolchain/index.js";
 import type { Target } from "../../target.js";
+import { compileFlags, compileImage, cpuLevels, detectCompiler } from "../../toolchain/index.js";
 import { type LayoutOf, printLoops, repeatedReductions } from "./loops.js";
 import { matchAnchor, printTemplate, refusesAnchor } from "./templates.js";
 
@@ -25,7 +25,8 @@ function rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): Gr
     refuses(kernel) {
       if (kernel.anchor) return refusesAnchor(kernel, layoutOf);
       let repeats = 1;
-      for (const { axis } of repeatedReductions(kernel, layoutOf)) repeats *= Math.max(1, evaluateDim(axis.extent, sizeHint));
+      for (const { axis } of repeatedReductions(kernel, layoutOf))
+        repeats *= Math.max(1, evaluateDim(axis.extent, sizeHint));
       return repeats > 1.5 ? "a reduction would be repeated" : undefined;
     },
   };
@@ -41,7 +42,11 @@ export const cpuTargets: readonly Target[] = cpuLevels.map((level) => ({
       return { ...printed, grain: 1, headers: [...mathHeaders(printed.source), ...printed.headers] };
     }
     const printed = printLoops(kernel, name, layoutOf);
-    return { ...printed, headers: mathHeaders(printed.source), grain: max(1, floordiv(8192, max(1, printed.workPerItem))) };
+    return {
+      ...printed,
+      headers: mathHeaders(printed.source),
+      grain: max(1, floordiv(8192, max(1, printed.workPerItem))),
+    };
   },
   async compile(sources, { signal, cacheDir }) {
     const compiler = await detectCompiler();
@@ -49,11 +54,12 @@ export const cpuTargets: readonly Target[] = cpuLevels.map((level) => ({
     for (let start = 0; start < sources.length; start += kernelsPerFile) {
       const part = sources.slice(start, start + kernelsPerFile);
       const headers = [...new Set(part.flatMap((kernel) => kernel.headers))].sort();
-      const text = [...headers.map((header) => `#include "${header}"`), ...part.map((kernel) => kernel.source)].join("\n");
+      const text = [...headers.map((header) => `#include "${header}"`), ...part.map((kernel) => kernel.source)].join(
+        "\n",
+      );
       files.push({ name: `kernels${start / kernelsPerFile}.cpp`, text: `${text}\n` });
     }
     const flags = [...compileFlags(level, compiler.kind), "-std=c++20", "-fwrapv"];
     return compileImage({ files, includeDirs: [kernels, abi], flags, signal, cacheDir, compiler });
   },
 }));
-

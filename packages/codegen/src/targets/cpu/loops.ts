@@ -4,7 +4,31 @@
  * Work items are the outer axes; the last two are loops inside an item, so an item is worth its index arithmetic. A reduction is computed as
  * soon as the loops that it depends on are open: once a row for softmax, per lane for pooling over channels-last memory.
  */
-import { asSymbol, ceildiv, type Dim, dependsOn, type Expr, type LoopAxis, type LoadExpr, mul, rewriteExpr, type SymbolAtom, type Value, visitExpr, visitExprSymbols, affineIn, loopVariable, equalDims, add, compareDims, max, min, neg, sub, substitute } from "@nimforge/ir";
+import {
+  add,
+  affineIn,
+  asSymbol,
+  ceildiv,
+  compareDims,
+  type Dim,
+  dependsOn,
+  type Expr,
+  equalDims,
+  type LoadExpr,
+  type LoopAxis,
+  loopVariable,
+  max,
+  min,
+  mul,
+  neg,
+  rewriteExpr,
+  type SymbolAtom,
+  sub,
+  substitute,
+  type Value,
+  visitExpr,
+  visitExprSymbols,
+} from "@nimforge/ir";
 import { type Kernel, type Layout, offsetOf } from "@nimforge/passes";
 import { Arguments } from "../../cpp/arguments.js";
 import { Names, type OperandAccess, Printer, Scope, storageType, vectorizable } from "../../cpp/printer.js";
@@ -44,8 +68,14 @@ export function shapeOfLoad(kernel: Kernel) {
 /** `const T* __restrict xK = …` for every buffer; the output is the last. */
 export function bindBuffers(kernel: Kernel, args: Arguments): string[] {
   args.buffers.push(...kernel.inputs, kernel.output);
-  const inputs = kernel.inputs.map((value, k) => `const ${storageType[value.dtype]}* __restrict x${k} = (const ${storageType[value.dtype]}*)L->buffers[${k}];`);
-  return [...inputs, `${storageType[kernel.output.dtype]}* __restrict out = (${storageType[kernel.output.dtype]}*)L->buffers[${kernel.inputs.length}];`];
+  const inputs = kernel.inputs.map(
+    (value, k) =>
+      `const ${storageType[value.dtype]}* __restrict x${k} = (const ${storageType[value.dtype]}*)L->buffers[${k}];`,
+  );
+  return [
+    ...inputs,
+    `${storageType[kernel.output.dtype]}* __restrict out = (${storageType[kernel.output.dtype]}*)L->buffers[${kernel.inputs.length}];`,
+  ];
 }
 
 interface Axis {
@@ -57,7 +87,11 @@ interface Axis {
 /** The output's axes in memory order with neighbours merged where every access allows it, and the body over them. */
 function loopNest(kernel: Kernel, layoutOf: LayoutOf): { axes: Axis[]; body: Expr; store: Dim } {
   const layout = layoutOf(kernel.output);
-  const store = offsetOf(kernel.output.shape, layout, kernel.axes.map((axis) => axis.variable));
+  const store = offsetOf(
+    kernel.output.shape,
+    layout,
+    kernel.axes.map((axis) => axis.variable),
+  );
   const axes = layout
     .map((axis) => kernel.axes[axis] as LoopAxis)
     .filter((axis) => asSymbol(axis.variable))
@@ -75,7 +109,8 @@ function mergeAxes(kernel: Kernel, layoutOf: LayoutOf, nest: { axes: Axis[]; bod
     let simple = true;
     visitExpr(body, (part) => {
       if (part.kind === "index") simple &&= !dependsOn(part.dim, outer.key) && !dependsOn(part.dim, inner.key);
-      else if (part.kind === "reduce") simple &&= part.axes.every((axis) => !dependsOn(axis.extent, outer.key) && !dependsOn(axis.extent, inner.key));
+      else if (part.kind === "reduce")
+        simple &&= part.axes.every((axis) => !dependsOn(axis.extent, outer.key) && !dependsOn(axis.extent, inner.key));
       else if (part.kind === "load" && part.operand >= 0) {
         const value = kernel.inputs[part.operand] as Value;
         offsets.push(offsetOf(value.shape, layoutOf(value), part.index));
@@ -92,7 +127,11 @@ function mergeAxes(kernel: Kernel, layoutOf: LayoutOf, nest: { axes: Axis[]; bod
     const symbol = (atom: SymbolAtom) => (atom.key === outer.key ? 0 : atom.key === inner.key ? merged : undefined);
     body = rewriteExpr(body, { symbol });
     store = rewriteStore(store, symbol);
-    axes = [...axes.slice(0, k), { variable: merged, key: asSymbol(merged)!.key, extent: mul(outer.extent, inner.extent) }, ...axes.slice(k + 2)];
+    axes = [
+      ...axes.slice(0, k),
+      { variable: merged, key: asSymbol(merged)!.key, extent: mul(outer.extent, inner.extent) },
+      ...axes.slice(k + 2),
+    ];
   }
   return { axes, body, store };
 }
@@ -136,7 +175,10 @@ export function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: 
     const used = new Set<string>();
     visitExprSymbols(reduction, (atom) => used.add(atom.key));
     const deepest = axes.reduce((last, axis, k) => (used.has(axis.key) ? k : last), -1);
-    return axes.slice(0, deepest).filter((axis) => !used.has(axis.key)).map((axis) => ({ axis, reduction }));
+    return axes
+      .slice(0, deepest)
+      .filter((axis) => !used.has(axis.key))
+      .map((axis) => ({ axis, reduction }));
   });
 }
 
@@ -152,7 +194,9 @@ function splitAt(body: Expr, inner: Axis): { low: Dim; high: Dim }[] {
   const points: Dim[] = [];
   visitExpr(body, (part) => {
     if (part.kind !== "call" || part.dtype !== "bool" || part.args.length !== 2) return;
-    const [a, b] = part.args.map((arg) => (arg.kind === "index" ? arg.dim : arg.kind === "const" && arg.dtype === "int64" ? Number(arg.value) : undefined));
+    const [a, b] = part.args.map((arg) =>
+      arg.kind === "index" ? arg.dim : arg.kind === "const" && arg.dtype === "int64" ? Number(arg.value) : undefined,
+    );
     const difference = a === undefined || b === undefined ? undefined : affineIn(sub(a, b), inner.key);
     if (!difference || (difference.stride !== 1 && difference.stride !== -1)) return;
     const { offset } = difference;
@@ -178,7 +222,8 @@ function splitAt(body: Expr, inner: Axis): { low: Dim; high: Dim }[] {
 function reductionWork(body: Expr): Dim {
   let work: Dim = 1;
   visitExpr(body, (part) => {
-    if (part.kind === "reduce" && part.axes.every((axis) => typeof axis.extent === "number")) work = mul(...part.axes.map((axis) => axis.extent));
+    if (part.kind === "reduce" && part.axes.every((axis) => typeof axis.extent === "number"))
+      work = mul(...part.axes.map((axis) => axis.extent));
   });
   return work;
 }
@@ -208,7 +253,11 @@ export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): Pr
     const variable = names.fresh("i");
     names.variables.set(axis.key, variable);
     const last = k === itemAxes.length - 1;
-    lines.push(last ? `const NfInt ${variable} = rest;` : `const NfInt ${variable} = rest % ${printer.dim(axis.extent, scope)}; rest /= ${printer.dim(axis.extent, scope)};`);
+    lines.push(
+      last
+        ? `const NfInt ${variable} = rest;`
+        : `const NfInt ${variable} = rest % ${printer.dim(axis.extent, scope)}; rest /= ${printer.dim(axis.extent, scope)};`,
+    );
     flush();
   }
   open.push("}");
@@ -273,7 +322,12 @@ export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): Pr
       } else {
         const value = printer.expr(part, block);
         const stored = Printer.store(kernel.output.dtype, "out", printer.dim(place, block), value);
-        lines.push(`for (NfInt ${variable} = ${start}, end = ${end}; ${variable} < end; ++${variable}) {`, ...block.lines, stored, "}");
+        lines.push(
+          `for (NfInt ${variable} = ${start}, end = ${end}; ${variable} < end; ++${variable}) {`,
+          ...block.lines,
+          stored,
+          "}",
+        );
       }
     }
   }

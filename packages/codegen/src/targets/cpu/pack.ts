@@ -6,12 +6,18 @@ import type { PackedConstant } from "../../cpp/arguments.js";
 const panel = 16;
 
 /** Columns × depth as panels; `at(group, column, k)` is the element's position in the source. */
-function panels(source: Float32Array, groups: number, columns: number, depth: number, at: (group: number, column: number, k: number) => number): Uint8Array {
+function panels(
+  source: Float32Array,
+  groups: number,
+  columns: number,
+  depth: number,
+  at: (group: number, column: number, k: number) => number,
+): Uint8Array {
   const count = Math.ceil(columns / panel);
   const out = new Float32Array(groups * count * depth * panel);
   for (let g = 0; g < groups; g++)
     for (let column = 0; column < columns; column++) {
-      const base = ((g * count + Math.floor(column / panel)) * depth) * panel + (column % panel);
+      const base = (g * count + Math.floor(column / panel)) * depth * panel + (column % panel);
       for (let k = 0; k < depth; k++) out[base + k * panel] = source[at(g, column, k)] as number;
     }
   return new Uint8Array(out.buffer);
@@ -51,7 +57,8 @@ export function packDepthwise(value: Value): PackedConstant {
       const channels = shape[0] as number;
       const taps = data.length / channels;
       const out = new Float32Array(data.length);
-      for (let c = 0; c < channels; c++) for (let t = 0; t < taps; t++) out[t * channels + c] = data[c * taps + t] as number;
+      for (let c = 0; c < channels; c++)
+        for (let t = 0; t < taps; t++) out[t * channels + c] = data[c * taps + t] as number;
       return new Uint8Array(out.buffer);
     },
   };

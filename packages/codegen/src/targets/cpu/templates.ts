@@ -4,7 +4,25 @@
  * A template sees its output as channels-last pixels (n, h, w) × channels c: a convolution directly, a matrix product with its rows as pixels. The
  * vector runs over c; everything around the anchor becomes the epilogue functor, arithmetic before the streamed operand the prologue functor.
  */
-import { add, affineIn, asSymbol, ceildiv, type Dim, type Expr, floordiv, type LoadExpr, max, min, mul, neg, type Node, type OpContext, type Value, hasReduce, sub } from "@nimforge/ir";
+import {
+  add,
+  affineIn,
+  asSymbol,
+  ceildiv,
+  type Dim,
+  type Expr,
+  floordiv,
+  hasReduce,
+  type LoadExpr,
+  max,
+  min,
+  mul,
+  type Node,
+  neg,
+  type OpContext,
+  sub,
+  type Value,
+} from "@nimforge/ir";
 import { type AnchorMatch, type AnchorOperand, type Kernel, offsetOf, stridesOf } from "@nimforge/passes";
 import { Arguments } from "../../cpp/arguments.js";
 import { Names, Printer, Scope, vectorizable } from "../../cpp/printer.js";
@@ -16,7 +34,10 @@ interface Template {
   match(node: Node): AnchorMatch | undefined;
   /** Axes of the output in the order n, h, w, c; an absent one is undefined. */
   pixel(kernel: Kernel): { n?: number | undefined; h?: number | undefined; w?: number | undefined; c: number };
-  print(kernel: Kernel, site: Site): { dims: readonly Dim[]; items: Dim; scratch: Dim; headers: readonly string[]; call: string };
+  print(
+    kernel: Kernel,
+    site: Site,
+  ): { dims: readonly Dim[]; items: Dim; scratch: Dim; headers: readonly string[]; call: string };
 }
 
 /** What a template may use while printing: accesses of operands, strides of the output. */
@@ -38,7 +59,8 @@ interface Access {
   readonly offset: Dim;
 }
 
-const float32 = (...values: (Value | undefined)[]) => values.every((value) => value === undefined || (value.type.kind === "tensor" && value.type.dtype === "float32"));
+const float32 = (...values: (Value | undefined)[]) =>
+  values.every((value) => value === undefined || (value.type.kind === "tensor" && value.type.dtype === "float32"));
 const known = (dims: readonly Dim[]) => dims.every((dim) => typeof dim === "number");
 
 /** Attributes of a convolution over one or two spatial axes, the missing one padded with 1 and 0. */
@@ -48,8 +70,15 @@ function window(context: OpContext, kernel: readonly number[]) {
   const strides = list("strides", 1);
   const dilations = list("dilations", 1);
   const begin = kernel.map((size, k) => beginPad(context, k, size, strides[k]!, dilations[k]!));
-  const pair = <T extends Dim>(values: readonly T[], fill: number): [T | number, T | number] => (rank === 2 ? [values[0]!, values[1]!] : [fill, values[0]!]);
-  return { kernel: pair(kernel, 1) as [number, number], strides: pair(strides, 1), dilations: pair(dilations, 1), begin: pair(begin, 0), rank };
+  const pair = <T extends Dim>(values: readonly T[], fill: number): [T | number, T | number] =>
+    rank === 2 ? [values[0]!, values[1]!] : [fill, values[0]!];
+  return {
+    kernel: pair(kernel, 1) as [number, number],
+    strides: pair(strides, 1),
+    dilations: pair(dilations, 1),
+    begin: pair(begin, 0),
+    rank,
+  };
 }
 
 /** Padding before axis k; SAME_UPPER and SAME_LOWER keep ⌈size/stride⌉ outputs and put the odd element behind or before. */
@@ -62,10 +91,14 @@ function beginPad(context: OpContext, axis: number, kernel: number, stride: numb
   return auto === "SAME_UPPER" ? floordiv(total, 2) : ceildiv(total, 2);
 }
 
-function convolution(node: Node, name: string): { context: OpContext; groups: number; weights: readonly number[] } | undefined {
+function convolution(
+  node: Node,
+  name: string,
+): { context: OpContext; groups: number; weights: readonly number[] } | undefined {
   if (node.op.domain !== "" || node.op.name !== name || !float32(...node.inputs)) return undefined;
   const weights = node.inputs[1];
-  if (!weights?.constant || weights.shape.length < 3 || weights.shape.length > 4 || !known(weights.shape)) return undefined;
+  if (!weights?.constant || weights.shape.length < 3 || weights.shape.length > 4 || !known(weights.shape))
+    return undefined;
   const context = node.view();
   return { context, groups: context.int("group"), weights: weights.shape as readonly number[] };
 }
@@ -74,7 +107,9 @@ const spatialAxes = (rank: number) => (rank === 4 ? { n: 0, c: 1, h: 2, w: 3 } :
 
 /** (n, h, w, c) strides of an NC… tensor. */
 const pixelStrides = (strides: readonly Dim[]): [Dim, Dim, Dim, Dim] =>
-  strides.length === 4 ? [strides[0]!, strides[2]!, strides[3]!, strides[1]!] : [strides[0]!, 0, strides[2]!, strides[1]!];
+  strides.length === 4
+    ? [strides[0]!, strides[2]!, strides[3]!, strides[1]!]
+    : [strides[0]!, 0, strides[2]!, strides[1]!];
 
 const conv: Template = {
   match(node) {
@@ -87,7 +122,7 @@ const conv: Template = {
     return { template: "conv", streamed: [0], prologue: pointwise, weights: [1], bias: { input: 2, axis: 1 } };
   },
   pixel: (kernel) => spatialAxes(kernel.output.shape.length),
-  print(kernel, site) {
+  print(_kernel, site) {
     const weights = site.node.inputs[1] as Value;
     const groups = site.attributes.int("group");
     const [cout, cin, ...taps] = weights.shape as readonly number[];
@@ -100,7 +135,25 @@ const conv: Template = {
     const x = access ? pixelStrides(access.strides) : [0, 0, 0, 0];
     const o = pixelStrides(site.outputStrides);
     return {
-      dims: [N, H, W, cin! * groups, OH, OW, cout!, groups, ...k, ...strides, ...dilations, ...begin, x[0]!, x[1]!, x[2]!, x[3]!, ...o],
+      dims: [
+        N,
+        H,
+        W,
+        cin! * groups,
+        OH,
+        OW,
+        cout!,
+        groups,
+        ...k,
+        ...strides,
+        ...dilations,
+        ...begin,
+        x[0]!,
+        x[1]!,
+        x[2]!,
+        x[3]!,
+        ...o,
+      ],
       items: mul(groups, Math.ceil(count / block), ceildiv(mul(N, OH, OW), 24)),
       scratch,
       headers: ["conv.hpp"],
@@ -118,19 +171,42 @@ const matmul: Template = {
     return { template: "matmul", streamed: [0], prologue: true, weights: [1] };
   },
   pixel: (kernel) => rowAxes(kernel.output.shape.length),
-  print(kernel, site) {
+  print(_kernel, site) {
     const [a, b] = site.node.inputs as readonly [Value, Value];
     const [depth, columns] = b.shape as readonly [number, number];
     const { block, count, scratch } = panelPlan(depth, columns, 1);
     replaceArgument(site.args, b, packMatrix(b));
     const rank = a.shape.length;
     const axes = rowAxes(rank);
-    const pick = (values: readonly Dim[], axis: number | undefined, absent: Dim) => (axis === undefined ? absent : (values[axis] as Dim));
+    const pick = (values: readonly Dim[], axis: number | undefined, absent: Dim) =>
+      axis === undefined ? absent : (values[axis] as Dim);
     const [N, H, W] = [pick(a.shape, axes.n, 1), pick(a.shape, axes.h, 1), pick(a.shape, axes.w, 1)];
     const access = site.access(0);
-    const strides = (from: readonly Dim[] | undefined): Dim[] => (from ? [pick(from, axes.n, 0), pick(from, axes.h, 0), pick(from, axes.w, 0), from[rank - 1] as Dim] : [0, 0, 0, 0]);
+    const strides = (from: readonly Dim[] | undefined): Dim[] =>
+      from
+        ? [pick(from, axes.n, 0), pick(from, axes.h, 0), pick(from, axes.w, 0), from[rank - 1] as Dim]
+        : [0, 0, 0, 0];
     return {
-      dims: [N, H, W, depth, H, W, columns, 1, 1, 1, 1, 1, 1, 1, 0, 0, ...strides(access?.strides), ...strides(site.outputStrides)],
+      dims: [
+        N,
+        H,
+        W,
+        depth,
+        H,
+        W,
+        columns,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        0,
+        ...strides(access?.strides),
+        ...strides(site.outputStrides),
+      ],
       items: mul(Math.ceil(count / block), ceildiv(mul(N, H, W), 24)),
       scratch,
       headers: ["conv.hpp"],
@@ -142,7 +218,7 @@ const matmul: Template = {
 const depthwise: Template = {
   match(node) {
     const found = convolution(node, "Conv");
-    if (!found || found.weights[1] !== 1 || found.groups !== found.weights[0]) return undefined;
+    if (found?.weights[1] !== 1 || found.groups !== found.weights[0]) return undefined;
     return { template: "depthwise", streamed: [0], prologue: false, weights: [1], bias: { input: 2, axis: 1 } };
   },
   pixel: (kernel) => spatialAxes(kernel.output.shape.length),
@@ -155,7 +231,20 @@ const depthwise: Template = {
     replaceArgument(site.args, weights, packDepthwise(weights));
     const access = site.access(0)!;
     return {
-      dims: [N, H, W, channels!, OH, OW, ...k, ...strides, ...dilations, ...begin, ...pixelStrides(access.strides), ...pixelStrides(site.outputStrides)],
+      dims: [
+        N,
+        H,
+        W,
+        channels!,
+        OH,
+        OW,
+        ...k,
+        ...strides,
+        ...dilations,
+        ...begin,
+        ...pixelStrides(access.strides),
+        ...pixelStrides(site.outputStrides),
+      ],
       items: mul(N, OH, ceildiv(OW, 16)),
       scratch: 80 * k[0] * k[1] + 20 * Math.ceil(channels! / 16) * 16 + 16 * k[0] * k[1] * channels! + 64,
       headers: ["depthwise.hpp"],
@@ -184,8 +273,28 @@ const convTranspose: Template = {
     replaceArgument(site.args, weights, packConvTranspose(weights, groups));
     const access = site.access(0)!;
     return {
-      dims: [N, H, W, cin!, OH, OW, columns! * groups, groups, ...k, ...strides, ...dilations, ...begin, ...pixelStrides(access.strides), ...pixelStrides(site.outputStrides)],
-      items: mul(...strides, groups, Math.ceil(count / block), ceildiv(mul(N, ceildiv(OH, strides[0]!), ceildiv(OW, strides[1]!)), 24)),
+      dims: [
+        N,
+        H,
+        W,
+        cin!,
+        OH,
+        OW,
+        columns! * groups,
+        groups,
+        ...k,
+        ...strides,
+        ...dilations,
+        ...begin,
+        ...pixelStrides(access.strides),
+        ...pixelStrides(site.outputStrides),
+      ],
+      items: mul(
+        ...strides,
+        groups,
+        Math.ceil(count / block),
+        ceildiv(mul(N, ceildiv(OH, strides[0]!), ceildiv(OW, strides[1]!)), 24),
+      ),
       scratch,
       headers: ["conv_transpose.hpp"],
       call: `nf::conv_transpose(L, nf::conv_args(d, ${source(site, access)}, ${site.pointer(weights)}, out), nf::NoPro{}, epi)`,
@@ -209,14 +318,20 @@ const gemm: Template = {
     const batch = kernel.output.shape.slice(0, -2);
     const [M, N] = kernel.output.shape.slice(-2) as [Dim, Dim];
     const K = a.shape[a.shape.length - 1] as Dim;
-    const pad = (values: readonly Dim[], fill: Dim) => [...Array.from({ length: 4 - values.length }, () => fill), ...values];
+    const pad = (values: readonly Dim[], fill: Dim) => [
+      ...Array.from({ length: 4 - values.length }, () => fill),
+      ...values,
+    ];
     // An operand with fewer batch axes, or with size 1 there, is broadcast: stride 0.
     const batchStrides = (access: Access, value: Value) => {
       const own = value.shape.length - 2;
-      return pad(batch.map((_, axis) => {
-        const k = axis - (batch.length - own);
-        return k < 0 || value.shape[k] === 1 ? 0 : (access.strides[k] as Dim);
-      }), 0);
+      return pad(
+        batch.map((_, axis) => {
+          const k = axis - (batch.length - own);
+          return k < 0 || value.shape[k] === 1 ? 0 : (access.strides[k] as Dim);
+        }),
+        0,
+      );
     };
     const [x, y] = [site.access(0)!, site.access(1)!];
     const [am, ak] = x.strides.slice(-2) as [Dim, Dim];
@@ -225,9 +340,36 @@ const gemm: Template = {
     // Panels in one block: 16, 8 or 4 by the depth, which may be known only at run time.
     const panels = ceildiv(N, 16);
     const block = typeof K === "number" ? min(panels, K <= 256 ? 16 : K <= 512 ? 8 : 4) : undefined;
-    if (block === undefined) return gemmOfUnknownDepth(site, { batch: pad(batch, 1), M, N, K, strides: [am, ak, bk, bn, cm, cn], a: batchStrides(x, a), b: batchStrides(y, b), c: pad(site.outputStrides.slice(0, rank - 2), 0), panels, x, y });
+    if (block === undefined)
+      return gemmOfUnknownDepth(site, {
+        batch: pad(batch, 1),
+        M,
+        N,
+        K,
+        strides: [am, ak, bk, bn, cm, cn],
+        a: batchStrides(x, a),
+        b: batchStrides(y, b),
+        c: pad(site.outputStrides.slice(0, rank - 2), 0),
+        panels,
+        x,
+        y,
+      });
     return {
-      dims: [...pad(batch, 1), M, N, K, am, ak, bk, bn, cm, cn, ...batchStrides(x, a), ...batchStrides(y, b), ...pad(site.outputStrides.slice(0, rank - 2), 0)],
+      dims: [
+        ...pad(batch, 1),
+        M,
+        N,
+        K,
+        am,
+        ak,
+        bk,
+        bn,
+        cm,
+        cn,
+        ...batchStrides(x, a),
+        ...batchStrides(y, b),
+        ...pad(site.outputStrides.slice(0, rank - 2), 0),
+      ],
       items: mul(...batch, ceildiv(panels, block), ceildiv(M, 96)),
       scratch: mul(64, K, block),
       headers: ["gemm.hpp"],
@@ -265,14 +407,25 @@ function gemmOfUnknownDepth(site: Site, g: GemmSite) {
 
 function panelPlan(depth: number, columns: number, taps: number) {
   const count = Math.ceil(columns / 16);
-  return { count, block: Math.min(count, depth <= 256 ? 16 : depth <= 512 ? 8 : 4), scratch: 48 * taps + 32 * (Math.ceil(depth / 16) * 16) + 64 };
+  return {
+    count,
+    block: Math.min(count, depth <= 256 ? 16 : depth <= 512 ? 8 : 4),
+    scratch: 48 * taps + 32 * (Math.ceil(depth / 16) * 16) + 64,
+  };
 }
 
-const rowAxes = (rank: number) => ({ n: rank >= 4 ? rank - 4 : undefined, h: rank >= 3 ? rank - 3 : undefined, w: rank - 2, c: rank - 1 });
+const rowAxes = (rank: number) => ({
+  n: rank >= 4 ? rank - 4 : undefined,
+  h: rank >= 3 ? rank - 3 : undefined,
+  w: rank - 2,
+  c: rank - 1,
+});
 
 /** Sizes as N, C, H, W. */
 const sizes = (value: Value): [Dim, Dim, Dim, Dim] =>
-  value.shape.length === 4 ? ([...value.shape] as [Dim, Dim, Dim, Dim]) : [value.shape[0]!, value.shape[1]!, 1, value.shape[2]!];
+  value.shape.length === 4
+    ? ([...value.shape] as [Dim, Dim, Dim, Dim])
+    : [value.shape[0]!, value.shape[1]!, 1, value.shape[2]!];
 
 const source = (site: Site, access: Access | undefined): string =>
   access ? `${site.pointer(access.value)} + d[${site.args.slot(access.offset)}]` : "(const float*)0";
@@ -317,7 +470,8 @@ export function refusesAnchor(kernel: Kernel, layoutOf: LayoutOf): string | unde
   const { anchor, output, body } = kernel;
   if (!anchor) return undefined;
   const template = templates[anchor.match.template] as Template;
-  if (output.dtype !== "float32" || output.shape.length !== anchor.node.outputs[0]!.shape.length) return "the result is not the template's";
+  if (output.dtype !== "float32" || output.shape.length !== anchor.node.outputs[0]!.shape.length)
+    return "the result is not the template's";
   if (hasReduce(body)) return "a reduction in an epilogue";
   const pixel = template.pixel(kernel);
   const channel = asSymbol(kernel.axes[pixel.c]!.variable)?.key ?? "@none";
@@ -328,12 +482,17 @@ export function refusesAnchor(kernel: Kernel, layoutOf: LayoutOf): string | unde
     if (k > 0 || !anchor.match.prologue) return "an operand is not affine";
     const axis = anchor.match.template === "matmul" ? operand.axes.length - 1 : 1;
     const key = asSymbol(operand.axes[axis]!.variable)?.key ?? "@none";
-    if (hasReduce(operand.element) || !vectorizable(operand.element, key, shapes)) return "the prologue does not vectorize";
+    if (hasReduce(operand.element) || !vectorizable(operand.element, key, shapes))
+      return "the prologue does not vectorize";
   }
   return undefined;
 }
 
-export function printTemplate(kernel: Kernel, name: string, layoutOf: LayoutOf): Omit<PrintedKernel, "workPerItem"> & { headers: readonly string[] } {
+export function printTemplate(
+  kernel: Kernel,
+  name: string,
+  layoutOf: LayoutOf,
+): Omit<PrintedKernel, "workPerItem"> & { headers: readonly string[] } {
   const { node, match, operands } = kernel.anchor!;
   const template = templates[match.template] as Template;
   const args = new Arguments();
@@ -361,8 +520,14 @@ export function printTemplate(kernel: Kernel, name: string, layoutOf: LayoutOf):
   const members = bindings.map((line) => line.replace(/ = .*$/, ";").replace(" __restrict", ""));
   const rowOf =
     match.template === "gemm"
-      ? ["struct Row { NfInt b, w; };", "__attribute__((always_inline)) Row row(NfInt b, NfInt m) const { return {b, m}; }"]
-      : ["struct Row { NfInt n, h, w; };", "__attribute__((always_inline)) Row row(NfInt n, NfInt h, NfInt w) const { return {n, h, w}; }"];
+      ? [
+          "struct Row { NfInt b, w; };",
+          "__attribute__((always_inline)) Row row(NfInt b, NfInt m) const { return {b, m}; }",
+        ]
+      : [
+          "struct Row { NfInt n, h, w; };",
+          "__attribute__((always_inline)) Row row(NfInt n, NfInt h, NfInt w) const { return {n, h, w}; }",
+        ];
   const functor = (type: string, method: string, lines: string[], value: string) =>
     functors.push(
       `struct ${type} { const NfLaunch* L; const NfInt* d; ${members.join(" ")}`,
@@ -375,7 +540,11 @@ export function printTemplate(kernel: Kernel, name: string, layoutOf: LayoutOf):
   const make = (type: string, variable: string) => `const ${type} ${variable}{L, d, ${[...values, "out"].join(", ")}};`;
 
   const access = operandAccess(kernel, layoutOf);
-  const print = (element: Expr, axes: readonly { variable: Dim }[], places: { n?: number | undefined; h?: number | undefined; w?: number | undefined; c: number }) => {
+  const print = (
+    element: Expr,
+    axes: readonly { variable: Dim }[],
+    places: { n?: number | undefined; h?: number | undefined; w?: number | undefined; c: number },
+  ) => {
     const names = new Names();
     const bind = (axis: number | undefined, text: string) => {
       const atom = axis === undefined ? undefined : asSymbol(axes[axis]!.variable);
@@ -394,13 +563,23 @@ export function printTemplate(kernel: Kernel, name: string, layoutOf: LayoutOf):
     return { lines: scope.lines, value };
   };
   const epilogue = print(kernel.body, kernel.axes, channelAxis);
-  functor("Epi", "apply([[maybe_unused]] V acc, [[maybe_unused]] const Row& r, [[maybe_unused]] NfInt c, [[maybe_unused]] M m)", epilogue.lines, epilogue.value);
+  functor(
+    "Epi",
+    "apply([[maybe_unused]] V acc, [[maybe_unused]] const Row& r, [[maybe_unused]] NfInt c, [[maybe_unused]] M m)",
+    epilogue.lines,
+    epilogue.value,
+  );
   const prepare = [make("Epi", "epi")];
   if (!accesses[0]) {
     const [operand] = operands as readonly [AnchorOperand];
     const places = match.template === "matmul" ? rowAxes(operand.axes.length) : spatialAxes(operand.axes.length);
     const prologue = print(operand.element, operand.axes, places);
-    functor("Pro", "load([[maybe_unused]] const Row& r, [[maybe_unused]] NfInt c, [[maybe_unused]] M m)", prologue.lines, prologue.value);
+    functor(
+      "Pro",
+      "load([[maybe_unused]] const Row& r, [[maybe_unused]] NfInt c, [[maybe_unused]] M m)",
+      prologue.lines,
+      prologue.value,
+    );
     prepare.push(make("Pro", "pro"));
   }
   const source = [
@@ -415,7 +594,14 @@ export function printTemplate(kernel: Kernel, name: string, layoutOf: LayoutOf):
     `return ${call};`,
     "}",
   ].join("\n");
-  return { source, args, items: printed.items, scratch: printed.scratch, kind: match.template, headers: printed.headers };
+  return {
+    source,
+    args,
+    items: printed.items,
+    scratch: printed.scratch,
+    kind: match.template,
+    headers: printed.headers,
+  };
 }
 
 /** The flattened batch index r.b as the output's leading axes. */

@@ -161,7 +161,7 @@ export class Builder {
         [name, this.subgraph(graph, formalTypes(node, inputs, graph, scope.context), captures)] as const,
     );
     for (const [name, graph] of built) attributes[name] = graph;
-    if (Object.hasOwn(op.attributes, "captures")) attributes["captures"] = captures.length;
+    if (Object.hasOwn(op.attributes, "captures")) attributes.captures = captures.length;
     else if (captures.length > 0)
       throw new NimforgeError(
         "unsupported",

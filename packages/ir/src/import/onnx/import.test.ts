@@ -79,7 +79,7 @@ describe("importOnnx", () => {
     const { graph } = load("if-capture");
     const node = graph.outputs[0]!.value.node;
     expect(node.inputs.map((value) => value && formatType(value.type))).toEqual(["bool[]", "float32[N, 4]"]);
-    expect(node.attributes["captures"]).toBe(1);
+    expect(node.attributes.captures).toBe(1);
     const x = floats([1, 4], [10, 10, 10, 10]);
     expect(run("if-capture", [tensor("bool", [], [true]), x])[0]!.data).toEqual([11, 12, 13, 14]);
     expect(run("if-capture", [tensor("bool", [], [false]), x])[0]!.data).toEqual([10, 20, 30, 40]);
