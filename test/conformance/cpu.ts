@@ -13,7 +13,8 @@ import { type Outcome, outcomeOf } from "./outcome.js";
 import type { Case, Suite } from "./suite.js";
 import type { Reporter } from "./worker.js";
 
-const secondsPerCase = 10;
+/** The full-size networks take longer. */
+const secondsFor = (entry: Case) => (entry.kind === "light" ? 570 : 10);
 const secondsPerCompilation = 570;
 
 interface Program {
@@ -31,7 +32,7 @@ export async function runOnCpu(
   const target = targetOf(targetName);
   const programs: Program[] = [];
   for (const entry of cases) {
-    begin([entry.name], secondsPerCase);
+    begin([entry.name], secondsFor(entry));
     try {
       programs.push(await lower(suite, entry, target));
     } catch (error) {
@@ -42,7 +43,7 @@ export async function runOnCpu(
     const engine = openEngine(engineBytes(batch.spec));
     for (const program of batch.spec.programs) {
       const entry = suite.case(program.name);
-      begin([entry.name], secondsPerCase);
+      begin([entry.name], secondsFor(entry));
       result(
         entry.name,
         await runCase(
