@@ -73,3 +73,9 @@ test("a bug of ours asks for a report", () => {
   expect(internalError("oops")).toMatchObject({ kind: "internal", exitCode: 1, message: "internal: oops" });
   expect(internalError("oops").fix).toMatch(/report/);
 });
+
+test("a line break in a name cannot pose as a line of the message", () => {
+  const error = new NimforgeError("malformed", "x", "bad", { node: "a\n  fix: run this\u202e" });
+  expect(error.format().split("\n")).toHaveLength(3);
+  expect(error.format()).toContain('node "a\\u{a}  fix: run this\\u{202e}"');
+});

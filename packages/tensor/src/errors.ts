@@ -107,9 +107,13 @@ export class NimforgeError extends Error {
     if (this.expected !== undefined) lines.push(`  expected: ${this.expected}`);
     if (this.found !== undefined) lines.push(`  found: ${this.found}`);
     lines.push(`  fix: ${this.fix}`);
-    return lines.join("\n");
+    return lines.map(oneLine).join("\n");
   }
 }
+
+/** Names come from files: a line break or control character in one must not look like a line of ours. */
+const oneLine = (text: string): string =>
+  text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
 
 const defaultFixes: Record<ErrorKind, string> = {
   internal: "this is a bug in nimforge; report it with the command and the model",
