@@ -49,7 +49,8 @@ export async function generate(
   };
   const hints = options.shapeHints ?? {};
   const sizeHint = ({ name, low, high }: SymbolAtom): number =>
-    hints[name] ?? Math.max(low, Math.min(typeof high === "number" ? high : 64, 64), 1);
+    (Object.hasOwn(hints, name) ? hints[name] : undefined) ??
+    Math.max(low, Math.min(typeof high === "number" ? high : 64, 64), 1);
   const lowered = programs.map(({ name, graph }) => lowerProgram(name, graph, target, kernelOf, sizeHint));
   const images =
     sources.length === 0

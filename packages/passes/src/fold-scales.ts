@@ -3,7 +3,8 @@
  *   Conv(x, w, b)·s + t = Conv(x, w·s, b·s + t) for s, t constant per output channel (BatchNormalization is such a pair).
  */
 import type { Graph, Node, Value } from "@nimforge/ir";
-import { sizeOf } from "@nimforge/tensor";
+import { byteSize, sizeOf, toNumbers } from "@nimforge/tensor";
+import { maxFoldBytes } from "./fold.js";
 
 export function foldScales(graph: Graph): Graph {
   const uses = graph.useCounts();
@@ -36,6 +37,10 @@ function channelVector(product: Value, factor: Value, output: Value): Value | un
   const channelAxis = constant.shape.length - (product.shape.length - 1);
   const onlyChannels = constant.shape.every((size, axis) => size === 1 || (axis === channelAxis && size === channels));
   if (!onlyChannels || (count !== 1 && count !== channels)) return undefined;
+  // Inf·0 and 0/0 must not enter the weights; products too large to fold would leave the weights no constant.
+  const exact = toNumbers(constant).every((value) => Number.isFinite(value) && value !== 0);
+  if (!exact && !/^(Add|Sub)$/.test(output.node.op.name)) return undefined;
+  if (byteSize(weights.dtype, weights.shape) > maxFoldBytes) return undefined;
   return factor.node.context.constant({ ...constant, shape: [count] });
 }
 

@@ -12,7 +12,7 @@ import {
 import { byteSize, isInteger, type Tensor, tensor } from "@nimforge/tensor";
 
 /** A folded constant never takes more than this; larger results stay computations. */
-const maxBytes = 64 * 2 ** 20;
+export const maxFoldBytes = 64 * 2 ** 20;
 /** A fold may not blow its operands up by more than this: a splat stays a splat. */
 const maxGrowth = 16;
 
@@ -62,7 +62,7 @@ function foldable(node: Node): boolean {
   for (const value of node.outputs) {
     if (value.type.kind !== "tensor" || !value.shape.every((dim) => typeof dim === "number")) return false;
     const bytes = byteSize(value.dtype, value.shape as readonly number[]);
-    if (bytes > maxBytes) return false;
+    if (bytes > maxFoldBytes) return false;
     grown += bytes;
   }
   const given = node.inputs.reduce(

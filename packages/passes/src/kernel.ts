@@ -109,13 +109,12 @@ export function buildKernel(
       const operands = match.streamed.map((position) => {
         const input = node.inputs[position] as Value;
         const axes = input.shape.map((extent) => ({ variable: extent === 1 ? 0 : loopVariable(extent), extent }));
+        const at = axes.map((axis) => axis.variable);
+        // A template reads its operands from memory, constants too.
         return {
           value: input,
           axes,
-          element: element(
-            input,
-            axes.map((axis) => axis.variable),
-          ),
+          element: isMaterialized(input) ? load(slot(input), input.dtype, at) : element(input, at),
         };
       });
       for (const position of match.weights) slot(node.inputs[position] as Value);

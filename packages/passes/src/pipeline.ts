@@ -1,6 +1,5 @@
 /** The optimizer: a list of passes that one can read aloud. */
 import { evaluate, type Graph, type RuntimeValue } from "@nimforge/ir";
-import { internalError } from "@nimforge/tensor";
 import { foldConstants } from "./fold.js";
 import { foldScales } from "./fold-scales.js";
 import { dropIdentities, expandComposites, takeBranches } from "./simplify.js";
@@ -42,7 +41,6 @@ export function optimize(graph: Graph, options: OptimizeOptions = {}): Graph {
     }
     if (fingerprint(current) === before) return current;
   }
-  if (current.nodes().length === 0) throw internalError("the optimizer lost the graph");
   return current;
 }
 

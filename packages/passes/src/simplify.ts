@@ -1,6 +1,6 @@
 /** Simplification: nodes that change nothing go, composites open, branches with a known condition are taken. */
 import { type Attribute, equalDims, type Graph, inputOp, type Node, type Value } from "@nimforge/ir";
-import { toNumbers } from "@nimforge/tensor";
+import { isFloat, toNumbers } from "@nimforge/tensor";
 
 /** y[i] = x[i] for the same type: Identity, a Reshape to the same shape, a Slice of everything, Dropout… */
 export function dropIdentities(graph: Graph): Graph {
@@ -21,20 +21,26 @@ export function dropIdentities(graph: Graph): Graph {
   });
 }
 
-/** x + 0, x − 0, x·1, x / 1 where the constant does not broadcast x up. */
+const neutralElements = new Map([
+  ["Add", -0],
+  ["Sub", 0],
+  ["Mul", 1],
+  ["Div", 1],
+]);
+
+/** x + (−0), x − 0, x·1, x / 1 where the constant does not broadcast x up; −0 + 0 is 0, so for floats the zero's sign counts. */
 function identityArithmetic(node: Node, inputs: readonly (Value | undefined)[]): readonly Value[] | undefined {
-  const neutral = { Add: 0, Sub: 0, Mul: 1, Div: 1 }[node.op.domain === "" ? node.op.name : ""];
+  const neutral = node.op.domain === "" ? neutralElements.get(node.op.name) : undefined;
   if (neutral === undefined) return undefined;
   const keeps = (x: number, c: number) => {
     const constant = node.inputs[c]?.constant;
     if (!constant || constant.dtype === "string" || constant.data.length > 4096) return false;
     const shape = node.inputs[x]!.shape;
     const output = node.outputs[0]!.shape;
-    // −0 + 0 is +0: adding a zero is an identity only when it is −0, or when the sign of zero does not matter; ONNX compares −0 = 0.
     return (
       shape.length === output.length &&
       shape.every((d, k) => equalDims(d, output[k]!)) &&
-      toNumbers(constant).every((v) => v === neutral)
+      toNumbers(constant).every((v) => (isFloat(constant.dtype) ? Object.is(v, neutral) : v === neutral))
     );
   };
   if (keeps(0, 1)) return [inputs[0] as Value];

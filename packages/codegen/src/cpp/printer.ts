@@ -171,7 +171,7 @@ const literalOf = (dtype: DType, value: number | bigint): string => {
   return `((${type})${/[.e]/.test(text) ? text : `${text}.0`})`;
 };
 
-/** x² and √x, which need no pow. */
+/** x² and x, which need no pow. */
 function simplePower(expr: CallExpr, base: string): string | undefined {
   const exponent = expr.op === "pow" ? expr.args[1] : undefined;
   if (exponent?.kind !== "const") return undefined;

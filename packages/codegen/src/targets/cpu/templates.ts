@@ -20,6 +20,7 @@ import {
   type Node,
   neg,
   type OpContext,
+  operandsOf,
   sub,
   type Value,
 } from "@nimforge/ir";
@@ -337,23 +338,10 @@ const gemm: Template = {
     const [am, ak] = x.strides.slice(-2) as [Dim, Dim];
     const [bk, bn] = y.strides.slice(-2) as [Dim, Dim];
     const [cm, cn] = site.outputStrides.slice(-2) as [Dim, Dim];
-    // Panels in one block: 16, 8 or 4 by the depth, which may be known only at run time.
+    // Panels in one block: 16, 8 where K > 256, 4 where K > 512; K may be known only at run time, and 0.
     const panels = ceildiv(N, 16);
-    const block = typeof K === "number" ? min(panels, K <= 256 ? 16 : K <= 512 ? 8 : 4) : undefined;
-    if (block === undefined)
-      return gemmOfUnknownDepth(site, {
-        batch: pad(batch, 1),
-        M,
-        N,
-        K,
-        strides: [am, ak, bk, bn, cm, cn],
-        a: batchStrides(x, a),
-        b: batchStrides(y, b),
-        c: pad(site.outputStrides.slice(0, rank - 2), 0),
-        panels,
-        x,
-        y,
-      });
+    const above = (limit: number) => min(1, floordiv(max(0, sub(K, 1)), limit));
+    const block = max(1, min(panels, sub(16, add(mul(8, above(256)), mul(4, above(512))))));
     return {
       dims: [
         ...pad(batch, 1),
@@ -378,38 +366,11 @@ const gemm: Template = {
   },
 };
 
-interface GemmSite {
-  batch: Dim[];
-  M: Dim;
-  N: Dim;
-  K: Dim;
-  strides: Dim[];
-  a: Dim[];
-  b: Dim[];
-  c: Dim[];
-  panels: Dim;
-  x: Access;
-  y: Access;
-}
-
-/** As gemm, with block = 16 − 8·[K > 256] − 4·[K > 512], each comparison as min(1, ⌊K / limit⌋ …). */
-function gemmOfUnknownDepth(site: Site, g: GemmSite) {
-  const above = (limit: number) => min(1, floordiv(sub(g.K, 1), limit)); // 1 where K > limit (K >= 1)
-  const block = min(g.panels, sub(16, add(mul(8, above(256)), mul(4, above(512)))));
-  return {
-    dims: [...g.batch, g.M, g.N, g.K, ...g.strides, ...g.a, ...g.b, ...g.c],
-    items: mul(...g.batch, ceildiv(g.panels, max(1, block)), ceildiv(g.M, 96)),
-    scratch: mul(64, g.K, block),
-    headers: ["gemm.hpp"],
-    call: `nf::gemm(L, nf::gemm_args(d, ${source(site, g.x)}, ${source(site, g.y)}, out), epi)`,
-  };
-}
-
 function panelPlan(depth: number, columns: number, taps: number) {
   const count = Math.ceil(columns / 16);
   return {
     count,
-    block: Math.min(count, depth <= 256 ? 16 : depth <= 512 ? 8 : 4),
+    block: Math.max(1, Math.min(count, depth <= 256 ? 16 : depth <= 512 ? 8 : 4)),
     scratch: 48 * taps + 32 * (Math.ceil(depth / 16) * 16) + 64,
   };
 }
@@ -473,6 +434,10 @@ export function refusesAnchor(kernel: Kernel, layoutOf: LayoutOf): string | unde
   if (output.dtype !== "float32" || output.shape.length !== anchor.node.outputs[0]!.shape.length)
     return "the result is not the template's";
   if (hasReduce(body)) return "a reduction in an epilogue";
+  // The launch holds the weights in the template's layout only.
+  const packed = new Set(anchor.match.weights.map((k) => kernel.inputs.indexOf(anchor.node.inputs[k] as Value)));
+  for (const element of [body, ...anchor.operands.map((operand) => operand.element)])
+    if ([...operandsOf(element)].some((slot) => packed.has(slot))) return "the weights are read as they are, too";
   const pixel = template.pixel(kernel);
   const channel = asSymbol(kernel.axes[pixel.c]!.variable)?.key ?? "@none";
   const shapes = shapeOfLoad(kernel);

@@ -63,7 +63,8 @@ NF_NOINLINE int gemm_launch(const NfLaunch* launch, const GemmArgs& args, Finish
   float* packed = (float*)launch->scratch;
   const Run run{0, 0};
   const Operands op{&run, 1, g.K, g.ak * 4, panel_floats * 4};
-  const float* packed_from = nullptr; /* first element of B that `packed` holds */
+  const float* packed_from = nullptr; /* first element of B that `packed` holds, and how many panels */
+  NfInt packed_count = 0;
   alignas(64) float acc[max_rows * max_panels * panel_width];
   Pixel pixel[max_rows];
   const char* row[max_rows];
@@ -79,10 +80,10 @@ NF_NOINLINE int gemm_launch(const NfLaunch* launch, const GemmArgs& args, Finish
     }
     const NfInt first = pb * block, here = first + block < panels ? block : panels - first;
     b += first * panel_width * g.bn;
-    if (b != packed_from)
+    if (b != packed_from || here != packed_count)
       for (NfInt p = 0; p < here; ++p)
         pack_panel(packed + p * panel_floats, b + p * panel_width * g.bn, g.K, g.bk, g.bn, g.N - (first + p) * panel_width);
-    packed_from = b;
+    packed_from = b, packed_count = here;
     const Split split(here);
     const int rows = tile_rows_of(split[0]);
     NfInt m = chunk * gemm_rows_per_item;
