@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "cpu/elf.h"
+#include "devices/cpu/elf.h"
 #include "error.h"
 #include "memory.h"
 #include "sha256.h"
@@ -97,7 +97,8 @@ void EngineFile::verify(OpenOptions options) {
   info_ = readEngine(table, lengths);
   for (const Image& image : info_.images) {
     verifySegment(image.segment);
-    if (image.target.starts_with("cpu-")) checkElf(segment(image.segment), image.target);
+    if (image.ptx >= 0) verifySegment(image.ptx);
+    if (image.target.starts_with("cpu-") || image.target.starts_with("emulated-")) checkElf(segment(image.segment), image.target);
   }
   if (options.verifyWeights) verifySegments();
 }

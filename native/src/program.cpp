@@ -41,6 +41,7 @@ class ProgramReader {
 
   Program read() {
     p_.name = text(table_.name());
+    p_.target = text(table_.target());
     stepCount_ = table_.steps() ? int(table_.steps()->size()) : 0;
     readSymbols();
     readExprs();
@@ -275,13 +276,15 @@ EngineInfo readEngine(const engine::Engine& table, const std::vector<std::uint64
   info.targets = texts(table.targets());
   for (unsigned i = 0; table.images() && i < table.images()->size(); ++i) {
     const auto& image = *table.images()->Get(i);
-    info.images.push_back({text(image.target()), image.abi(), texts(image.features()), image.segment()});
+    info.images.push_back({text(image.target()), image.abi(), texts(image.features()), image.segment(), image.ptx()});
     requireIndex(image.segment(), segmentLengths, "an image's segment");
+    if (image.ptx() != -1) requireIndex(image.ptx(), segmentLengths, "an image's PTX");
   }
   for (unsigned i = 0; table.kernels() && i < table.kernels()->size(); ++i) {
     const auto& kernel = *table.kernels()->Get(i);
-    info.kernels.push_back({text(kernel.name()), kernel.image()});
+    info.kernels.push_back({text(kernel.name()), kernel.image(), kernel.threads()});
     requireIndex(kernel.image(), info.images, "a kernel's image");
+    require(kernel.threads() >= 0 && kernel.threads() <= 1024, "a kernel's threads");
   }
   for (unsigned i = 0; table.assets() && i < table.assets()->size(); ++i)
     requireIndex(table.assets()->Get(i)->segment(), segmentLengths, "an asset's segment");

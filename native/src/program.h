@@ -70,7 +70,7 @@ struct Assertion {
 
 // Phase 0 knows the inputs' shapes; phase s + 1 also the symbols that the steps up to s define.
 struct Program {
-  std::string name;
+  std::string name, target;
   std::vector<Symbol> symbols;
   std::vector<Expr> exprs;
   std::vector<int> exprPhase;
@@ -86,6 +86,7 @@ struct Program {
 struct Kernel {
   std::string name;
   int image;
+  int threads;  // of a block; 0: the target has no blocks
 };
 
 struct Image {
@@ -93,6 +94,7 @@ struct Image {
   unsigned abi;
   std::vector<std::string> features;
   int segment;
+  int ptx;  // segment; -1: none
 };
 
 struct EngineInfo {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cpu/image_loader.h"
-#include "cpu/thread_pool.h"
+#include "devices/cpu/image_loader.h"
+#include "devices/cpu/thread_pool.h"
 #include "engine_file.h"
 #include "host/registry.h"
 #include "memory.h"

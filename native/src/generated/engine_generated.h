@@ -1214,7 +1214,8 @@ struct Program FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_OUTPUTS = 12,
     VT_BUFFERS = 14,
     VT_STEPS = 16,
-    VT_ASSERTIONS = 18
+    VT_ASSERTIONS = 18,
+    VT_TARGET = 20
   };
   const ::flatbuffers::String *name() const {
     return GetPointer<const ::flatbuffers::String *>(VT_NAME);
@@ -1239,6 +1240,9 @@ struct Program FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   }
   const ::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::Assertion>> *assertions() const {
     return GetPointer<const ::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::Assertion>> *>(VT_ASSERTIONS);
+  }
+  const ::flatbuffers::String *target() const {
+    return GetPointer<const ::flatbuffers::String *>(VT_TARGET);
   }
   template <bool B = false>
   bool Verify(::flatbuffers::VerifierTemplate<B> &verifier) const {
@@ -1265,6 +1269,8 @@ struct Program FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            VerifyOffset(verifier, VT_ASSERTIONS) &&
            verifier.VerifyVector(assertions()) &&
            verifier.VerifyVectorOfTables(assertions()) &&
+           VerifyOffset(verifier, VT_TARGET) &&
+           verifier.VerifyString(target()) &&
            verifier.EndTable();
   }
 };
@@ -1297,6 +1303,9 @@ struct ProgramBuilder {
   void add_assertions(::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::Assertion>>> assertions) {
     fbb_.AddOffset(Program::VT_ASSERTIONS, assertions);
   }
+  void add_target(::flatbuffers::Offset<::flatbuffers::String> target) {
+    fbb_.AddOffset(Program::VT_TARGET, target);
+  }
   explicit ProgramBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -1317,8 +1326,10 @@ inline ::flatbuffers::Offset<Program> CreateProgram(
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::TensorInfo>>> outputs = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::Buffer>>> buffers = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::Step>>> steps = 0,
-    ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::Assertion>>> assertions = 0) {
+    ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<nimforge::engine::Assertion>>> assertions = 0,
+    ::flatbuffers::Offset<::flatbuffers::String> target = 0) {
   ProgramBuilder builder_(_fbb);
+  builder_.add_target(target);
   builder_.add_assertions(assertions);
   builder_.add_steps(steps);
   builder_.add_buffers(buffers);
@@ -1339,7 +1350,8 @@ inline ::flatbuffers::Offset<Program> CreateProgramDirect(
     const std::vector<::flatbuffers::Offset<nimforge::engine::TensorInfo>> *outputs = nullptr,
     const std::vector<::flatbuffers::Offset<nimforge::engine::Buffer>> *buffers = nullptr,
     const std::vector<::flatbuffers::Offset<nimforge::engine::Step>> *steps = nullptr,
-    const std::vector<::flatbuffers::Offset<nimforge::engine::Assertion>> *assertions = nullptr) {
+    const std::vector<::flatbuffers::Offset<nimforge::engine::Assertion>> *assertions = nullptr,
+    const char *target = nullptr) {
   auto name__ = name ? _fbb.CreateString(name) : 0;
   auto symbols__ = symbols ? _fbb.CreateVector<::flatbuffers::Offset<nimforge::engine::Symbol>>(*symbols) : 0;
   auto exprs__ = exprs ? _fbb.CreateVectorOfStructs<nimforge::engine::Expr>(*exprs) : 0;
@@ -1348,6 +1360,7 @@ inline ::flatbuffers::Offset<Program> CreateProgramDirect(
   auto buffers__ = buffers ? _fbb.CreateVector<::flatbuffers::Offset<nimforge::engine::Buffer>>(*buffers) : 0;
   auto steps__ = steps ? _fbb.CreateVector<::flatbuffers::Offset<nimforge::engine::Step>>(*steps) : 0;
   auto assertions__ = assertions ? _fbb.CreateVector<::flatbuffers::Offset<nimforge::engine::Assertion>>(*assertions) : 0;
+  auto target__ = target ? _fbb.CreateString(target) : 0;
   return nimforge::engine::CreateProgram(
       _fbb,
       name__,
@@ -1357,14 +1370,16 @@ inline ::flatbuffers::Offset<Program> CreateProgramDirect(
       outputs__,
       buffers__,
       steps__,
-      assertions__);
+      assertions__,
+      target__);
 }
 
 struct Kernel FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   typedef KernelBuilder Builder;
   enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
     VT_NAME = 4,
-    VT_IMAGE = 6
+    VT_IMAGE = 6,
+    VT_THREADS = 8
   };
   const ::flatbuffers::String *name() const {
     return GetPointer<const ::flatbuffers::String *>(VT_NAME);
@@ -1372,12 +1387,16 @@ struct Kernel FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   int32_t image() const {
     return GetField<int32_t>(VT_IMAGE, 0);
   }
+  int32_t threads() const {
+    return GetField<int32_t>(VT_THREADS, 0);
+  }
   template <bool B = false>
   bool Verify(::flatbuffers::VerifierTemplate<B> &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyOffset(verifier, VT_NAME) &&
            verifier.VerifyString(name()) &&
            VerifyField<int32_t>(verifier, VT_IMAGE, 4) &&
+           VerifyField<int32_t>(verifier, VT_THREADS, 4) &&
            verifier.EndTable();
   }
 };
@@ -1391,6 +1410,9 @@ struct KernelBuilder {
   }
   void add_image(int32_t image) {
     fbb_.AddElement<int32_t>(Kernel::VT_IMAGE, image, 0);
+  }
+  void add_threads(int32_t threads) {
+    fbb_.AddElement<int32_t>(Kernel::VT_THREADS, threads, 0);
   }
   explicit KernelBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
@@ -1406,8 +1428,10 @@ struct KernelBuilder {
 inline ::flatbuffers::Offset<Kernel> CreateKernel(
     ::flatbuffers::FlatBufferBuilder &_fbb,
     ::flatbuffers::Offset<::flatbuffers::String> name = 0,
-    int32_t image = 0) {
+    int32_t image = 0,
+    int32_t threads = 0) {
   KernelBuilder builder_(_fbb);
+  builder_.add_threads(threads);
   builder_.add_image(image);
   builder_.add_name(name);
   return builder_.Finish();
@@ -1416,12 +1440,14 @@ inline ::flatbuffers::Offset<Kernel> CreateKernel(
 inline ::flatbuffers::Offset<Kernel> CreateKernelDirect(
     ::flatbuffers::FlatBufferBuilder &_fbb,
     const char *name = nullptr,
-    int32_t image = 0) {
+    int32_t image = 0,
+    int32_t threads = 0) {
   auto name__ = name ? _fbb.CreateString(name) : 0;
   return nimforge::engine::CreateKernel(
       _fbb,
       name__,
-      image);
+      image,
+      threads);
 }
 
 struct Image FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
@@ -1430,7 +1456,8 @@ struct Image FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
     VT_TARGET = 4,
     VT_ABI = 6,
     VT_FEATURES = 8,
-    VT_SEGMENT = 10
+    VT_SEGMENT = 10,
+    VT_PTX = 12
   };
   const ::flatbuffers::String *target() const {
     return GetPointer<const ::flatbuffers::String *>(VT_TARGET);
@@ -1444,6 +1471,9 @@ struct Image FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
   int32_t segment() const {
     return GetField<int32_t>(VT_SEGMENT, 0);
   }
+  int32_t ptx() const {
+    return GetField<int32_t>(VT_PTX, -1);
+  }
   template <bool B = false>
   bool Verify(::flatbuffers::VerifierTemplate<B> &verifier) const {
     return VerifyTableStart(verifier) &&
@@ -1454,6 +1484,7 @@ struct Image FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {
            verifier.VerifyVector(features()) &&
            verifier.VerifyVectorOfStrings(features()) &&
            VerifyField<int32_t>(verifier, VT_SEGMENT, 4) &&
+           VerifyField<int32_t>(verifier, VT_PTX, 4) &&
            verifier.EndTable();
   }
 };
@@ -1474,6 +1505,9 @@ struct ImageBuilder {
   void add_segment(int32_t segment) {
     fbb_.AddElement<int32_t>(Image::VT_SEGMENT, segment, 0);
   }
+  void add_ptx(int32_t ptx) {
+    fbb_.AddElement<int32_t>(Image::VT_PTX, ptx, -1);
+  }
   explicit ImageBuilder(::flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -1490,8 +1524,10 @@ inline ::flatbuffers::Offset<Image> CreateImage(
     ::flatbuffers::Offset<::flatbuffers::String> target = 0,
     uint32_t abi = 0,
     ::flatbuffers::Offset<::flatbuffers::Vector<::flatbuffers::Offset<::flatbuffers::String>>> features = 0,
-    int32_t segment = 0) {
+    int32_t segment = 0,
+    int32_t ptx = -1) {
   ImageBuilder builder_(_fbb);
+  builder_.add_ptx(ptx);
   builder_.add_segment(segment);
   builder_.add_features(features);
   builder_.add_abi(abi);
@@ -1504,7 +1540,8 @@ inline ::flatbuffers::Offset<Image> CreateImageDirect(
     const char *target = nullptr,
     uint32_t abi = 0,
     const std::vector<::flatbuffers::Offset<::flatbuffers::String>> *features = nullptr,
-    int32_t segment = 0) {
+    int32_t segment = 0,
+    int32_t ptx = -1) {
   auto target__ = target ? _fbb.CreateString(target) : 0;
   auto features__ = features ? _fbb.CreateVector<::flatbuffers::Offset<::flatbuffers::String>>(*features) : 0;
   return nimforge::engine::CreateImage(
@@ -1512,7 +1549,8 @@ inline ::flatbuffers::Offset<Image> CreateImageDirect(
       target__,
       abi,
       features__,
-      segment);
+      segment,
+      ptx);
 }
 
 struct Segment FLATBUFFERS_FINAL_CLASS : private ::flatbuffers::Table {

@@ -2,12 +2,11 @@
 import { createHash } from "node:crypto";
 import type { EngineSpec, KernelSpec } from "@nimforge/engine";
 import type { Graph, SymbolAtom } from "@nimforge/ir";
+import { internalError } from "@nimforge/tensor";
 import { type KernelReport, type KernelTable, lowerProgram } from "./program.js";
-import type { PrintedSource, Target } from "./target.js";
+import type { CompileOptions, KernelResources, KernelSource, PrintedVariant, Target } from "./target.js";
 
-export interface GenerateOptions {
-  signal?: AbortSignal | undefined;
-  cacheDir?: string | undefined;
+export interface GenerateOptions extends CompileOptions {
   /** Typical sizes by symbol name: what the choices are made for. */
   shapeHints?: Readonly<Record<string, number>> | undefined;
 }
@@ -18,11 +17,8 @@ export interface Generated {
   readonly kernels: readonly KernelReport[];
 }
 
-/** The version of the launch ABI that printed kernels are written for (abi.h). */
-const abiVersion = 1;
-
 /**
- * Compiles programs for a target into one image.
+ * Compiles programs for a target.
  * @throws NimforgeError unsupported for nodes without code on the target; toolchain without a compiler
  */
 export async function generate(
@@ -32,32 +28,53 @@ export async function generate(
 ): Promise<Generated> {
   const table = new Map<string, { index: number; name: string }>();
   const kernels: KernelSpec[] = [];
-  const sources: { source: string; headers: readonly string[] }[] = [];
-  const kernelOf: KernelTable = (print) => {
-    const placeholder = print("KERNEL");
-    const digest = createHash("sha256").update(placeholder.source).digest("hex").slice(0, 16);
-    const stem = placeholder.kind.replace(/\W.*$/, "");
+  const sources: KernelSource[] = [];
+  const kernelOf: KernelTable = (stem, { source, headers, threads }: PrintedVariant) => {
+    const digest = createHash("sha256")
+      .update(`${threads ?? ""}:${source}`)
+      .digest("hex")
+      .slice(0, 16);
     let known = table.get(digest);
-    const name = known?.name ?? `nf_${stem}_${digest}`;
-    const printed: PrintedSource = { ...placeholder, source: placeholder.source.replaceAll("KERNEL", name) };
     if (!known) {
-      known = { index: kernels.push({ name, image: 0 }) - 1, name };
+      const name = `nf_${stem}_${digest}`;
+      known = { index: kernels.push({ name, image: -1, ...(threads === undefined ? {} : { threads }) }) - 1, name };
       table.set(digest, known);
-      sources.push({ source: printed.source, headers: printed.headers });
+      sources.push({ name, source: source.replaceAll("KERNEL", name), headers });
     }
-    return { index: known.index, name, printed };
+    return known;
   };
   const hints = options.shapeHints ?? {};
   const sizeHint = ({ name, low, high }: SymbolAtom): number =>
     (Object.hasOwn(hints, name) ? hints[name] : undefined) ??
     Math.max(low, Math.min(typeof high === "number" ? high : 64, 64), 1);
   const lowered = programs.map(({ name, graph }) => lowerProgram(name, graph, target, kernelOf, sizeHint));
-  const images =
-    sources.length === 0
-      ? []
-      : [{ target: target.name, abi: abiVersion, features: [], code: await target.compile(sources, options) }];
+  const images = sources.length === 0 ? [] : await target.compile(sources, options);
+  const resources = new Map<string, KernelResources>();
+  const imageOf = new Map(images.flatMap(({ kernels: names }, index) => names.map((name) => [name, index])));
+  for (const image of images) for (const [name, used] of image.resources ?? []) resources.set(name, used);
+  for (const kernel of kernels) {
+    const image = imageOf.get(kernel.name);
+    if (image === undefined) throw internalError(`no image holds kernel ${kernel.name}`);
+    kernel.image = image;
+  }
   return {
-    spec: { kernels, images, programs: lowered.map(({ spec }) => spec), targets: [target.name] },
-    kernels: lowered.flatMap(({ reports }) => reports),
+    spec: {
+      kernels,
+      images: images.map(({ code, ptx }) => ({
+        target: target.name,
+        abi: target.abi,
+        features: [],
+        code,
+        ...(ptx ? { ptx } : {}),
+      })),
+      programs: lowered.map(({ spec }) => ({ ...spec, target: target.name })),
+      targets: [target.name],
+    },
+    kernels: lowered
+      .flatMap(({ reports }) => reports)
+      .map((report) => {
+        const used = resources.get(report.name);
+        return used ? { ...report, resources: used } : report;
+      }),
   };
 }

@@ -35,7 +35,7 @@ import { bytesOf, elementBytes, NimforgeError } from "@nimforge/tensor";
 import { type Argument, isPacked, type PackedConstant } from "./cpp/arguments.js";
 import { Expressions } from "./expressions.js";
 import { orderLaunches } from "./order.js";
-import type { PrintedSource, Target } from "./target.js";
+import type { KernelResources, PrintedVariant, Target } from "./target.js";
 
 export interface KernelReport {
   readonly name: string;
@@ -47,6 +47,8 @@ export interface KernelReport {
   readonly bytes: string;
   readonly flops: string;
   readonly source: string;
+  /** What the target's compiler says about its usual variant. */
+  readonly resources?: KernelResources;
 }
 
 export interface LoweredProgram {
@@ -55,11 +57,7 @@ export interface LoweredProgram {
 }
 
 /** Gives the index of a printed kernel in the engine, sharing equal code. */
-export type KernelTable = (print: (name: string) => PrintedSource) => {
-  index: number;
-  name: string;
-  printed: PrintedSource;
-};
+export type KernelTable = (stem: string, variant: PrintedVariant) => { index: number; name: string };
 
 /** @throws NimforgeError unsupported naming every node that the target has no code for */
 export function lowerProgram(
@@ -75,7 +73,7 @@ export function lowerProgram(
   const kernels: Kernel[] = orderLaunches([...grouping.kernels], graph, (dim) =>
     Math.max(1, evaluateDim(dim, sizeHint)),
   );
-  return new Lowering(name, graph, target, kernelOf, layoutOf, kernels).run();
+  return new Lowering(name, graph, target, kernelOf, layoutOf, kernels, sizeHint).run();
 }
 
 function refuseUnsupported(graph: Graph, target: Target): void {
@@ -131,6 +129,7 @@ class Lowering {
     readonly kernelOf: KernelTable,
     readonly layoutOf: (value: Value) => Layout,
     readonly kernels: readonly Kernel[],
+    readonly sizeHint: (symbol: SymbolAtom) => number,
   ) {}
 
   run(): LoweredProgram {
@@ -273,7 +272,14 @@ class Lowering {
   }
 
   #launch(kernel: Kernel): void {
-    const { index, name, printed } = this.kernelOf((symbol) => this.target.print(kernel, symbol, this.layoutOf));
+    const printed = this.target.print(kernel, "KERNEL", this.layoutOf, this.sizeHint);
+    const stem = printed.kind.replace(/\W.*$/, "");
+    const kernels = printed.variants.map((variant) => this.kernelOf(stem, variant));
+    // The one that the typical sizes take is the one to report.
+    const usual = printed.variants.findIndex(
+      ({ guard }) => guard === undefined || evaluateDim(guard, this.sizeHint) !== 0,
+    );
+    const { name } = kernels[usual]!;
     const step = this.#steps.length;
     const buffers = printed.args.buffers.map((argument) => this.#argument(argument));
     for (const buffer of new Set(buffers)) {
@@ -288,14 +294,13 @@ class Lowering {
       name: from[from.length - 1] ?? name,
       origin: from,
       launch: {
-        variants: [
-          {
-            kernel: index,
-            items: this.#exprs.of(printed.items),
-            grain: this.#exprs.of(printed.grain),
-            scratch: this.#exprs.of(printed.scratch),
-          },
-        ],
+        variants: printed.variants.map(({ guard, items, grain, scratch }, k) => ({
+          ...(guard === undefined ? {} : { guard: this.#exprs.of(guard) }),
+          kernel: kernels[k]!.index,
+          items: this.#exprs.of(items),
+          grain: this.#exprs.of(grain),
+          scratch: this.#exprs.of(scratch),
+        })),
         buffers,
         dims: printed.args.dims.map((dim) => this.#exprs.of(dim)),
         faults: printed.args.faults.map((fault) => `${from[0] ?? name}: ${fault}`),
@@ -309,7 +314,7 @@ class Lowering {
       reason: kernel.reason,
       bytes: formatDim(moved.reduce<Dim>((a, b) => addDims(a, b), 0)),
       flops: formatDim(flopsOf(kernel)),
-      source: printed.source,
+      source: printed.variants[usual]!.source.replaceAll("KERNEL", name),
     });
   }
 

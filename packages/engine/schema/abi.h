@@ -7,7 +7,7 @@
 #ifndef NF_ABI_H
 #define NF_ABI_H
 
-#define NF_ABI_VERSION 1
+#define NF_ABI_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +22,8 @@ typedef struct NfError {
   NfInt value; /* the offending value */
 } NfError;
 
+struct NfEmulator;
+
 typedef struct NfLaunch {
   void* const* buffers; /* the launch's arguments, in the order of the step; 64-byte aligned except for caller's memory */
   const NfInt* dims;    /* the launch's integer arguments: sizes, strides in elements, offsets */
@@ -29,6 +31,9 @@ typedef struct NfLaunch {
   int thread, threads;  /* this worker and how many there are */
   void* scratch;        /* this worker's scratch, 64-byte aligned, of the size the step declares */
   NfError* error;
+  /* Since version 2. */
+  NfInt scratchBytes;                 /* size of `scratch` */
+  const struct NfEmulator* emulator;  /* what an image of an emulated target calls (emulator.h); null for other images */
 } NfLaunch;
 
 /* Returns 0, or a non-zero code that ends the run as an internal error. */

@@ -24,12 +24,14 @@ export function readEngineTable(table: Uint8Array): EngineTable {
     kernels: tables(engine.kernelsLength(), (i) => engine.kernels(i)).map((kernel) => ({
       name: kernel.name() ?? "",
       image: kernel.image(),
+      ...(kernel.threads() > 0 ? { threads: kernel.threads() } : {}),
     })),
     images: tables(engine.imagesLength(), (i) => engine.images(i)).map((image) => ({
       target: image.target() ?? "",
       abi: image.abi(),
       features: list(image.featuresLength(), (i) => image.features(i)),
       code: { segment: image.segment(), offset: 0 },
+      ...(image.ptx() >= 0 ? { ptx: { segment: image.ptx(), offset: 0 } } : {}),
     })),
     programs: tables(engine.programsLength(), (i) => engine.programs(i)).map(readProgram),
     segments: tables(engine.segmentsLength(), (i) => engine.segments(i)).map((segment) => ({
@@ -60,6 +62,7 @@ function readProgram(program: fb.Program): ProgramSpec<DataRef> {
       expr: assertion.expr(),
       message: assertion.message() ?? "",
     })),
+    ...(program.target() ? { target: program.target() as string } : {}),
   };
 }
 

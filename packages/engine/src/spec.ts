@@ -141,12 +141,16 @@ export interface ProgramSpec<Data = ByteSource> {
   buffers: BufferSpec<Data>[];
   steps: StepSpec[];
   assertions: AssertionSpec[];
+  /** The target it was compiled for; left out: the engine's only one. */
+  target?: string;
 }
 
 export interface KernelSpec {
   /** The image's exported symbol. */
   name: string;
   image: number;
+  /** Threads of a block, on targets that have blocks. */
+  threads?: number;
 }
 
 export interface ImageSpec<Data = ByteSource> {
@@ -155,6 +159,8 @@ export interface ImageSpec<Data = ByteSource> {
   /** CPU features it needs beyond its target's own. */
   features: string[];
   code: Data;
+  /** The same kernels as PTX, for newer GPUs. */
+  ptx?: Data;
 }
 
 export interface AssetSpec<Data = ByteSource> {

@@ -14,14 +14,16 @@ export function encodeTable(engine: EngineSpec<DataRef>, segments: Segment[], of
   const precision = b.createSharedString(engine.precision);
   const kernels = fb.Engine.createKernelsVector(
     b,
-    engine.kernels.map((kernel) => fb.Kernel.createKernel(b, b.createSharedString(kernel.name), kernel.image)),
+    engine.kernels.map((kernel) => 
+      fb.Kernel.createKernel(b, b.createSharedString(kernel.name), kernel.image, kernel.threads ?? 0),
+    ),
   );
   const images = fb.Engine.createImagesVector(
     b,
     engine.images.map((image) => {
       const target = b.createSharedString(image.target);
       const features = fb.Image.createFeaturesVector(b, strings(image.features));
-      return fb.Image.createImage(b, target, image.abi, features, image.code.segment);
+      return fb.Image.createImage(b, target, image.abi, features, image.code.segment, image.ptx?.segment ?? -1);
     }),
   );
   const programs = fb.Engine.createProgramsVector(
@@ -122,6 +124,7 @@ function encodeProgram(b: Builder, program: ProgramSpec<DataRef>): Offset {
       fb.Assertion.createAssertion(b, assertion.expr, b.createSharedString(assertion.message)),
     ),
   );
+  const target = program.target === undefined ? 0 : b.createSharedString(program.target);
   fb.Program.startProgram(b);
   fb.Program.addName(b, name);
   fb.Program.addSymbols(b, symbols);
@@ -131,6 +134,7 @@ function encodeProgram(b: Builder, program: ProgramSpec<DataRef>): Offset {
   fb.Program.addBuffers(b, buffers);
   fb.Program.addSteps(b, steps);
   fb.Program.addAssertions(b, assertions);
+  fb.Program.addTarget(b, target);
   return fb.Program.endProgram(b);
 }
 

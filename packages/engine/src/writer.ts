@@ -103,7 +103,11 @@ function placeData(spec: EngineSpec): { engine: EngineSpec<DataRef>; segments: S
     segment: store.addWhole(source),
     offset: 0,
   });
-  const images = spec.images.map((image) => ({ ...image, code: whole(image.code) }));
+  const images = spec.images.map((image) => ({
+    ...image,
+    code: whole(image.code),
+    ptx: image.ptx && whole(image.ptx),
+  }));
   const assets = spec.assets.map((asset) => ({ ...asset, data: whole(asset.data) }));
   const constants = spec.programs.map((program) =>
     program.buffers.map((buffer) =>

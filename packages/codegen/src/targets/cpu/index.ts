@@ -1,10 +1,12 @@
 /** The CPU target: levels, grouping rules, printing, compilation. */
 import { fileURLToPath } from "node:url";
-import { evaluateDim, floordiv, max, type SymbolAtom } from "@nimforge/ir";
+import { evaluateDim, type SymbolAtom } from "@nimforge/ir";
 import type { GroupRules } from "@nimforge/passes";
+import { repeatedReductions } from "../../cpp/loop-nest.js";
+import type { LayoutOf } from "../../cpp/operands.js";
 import type { Target } from "../../target.js";
 import { compileFlags, compileImage, cpuLevels, detectCompiler } from "../../toolchain/index.js";
-import { type LayoutOf, printLoops, repeatedReductions } from "./loops.js";
+import { printLoops } from "./loops.js";
 import { matchAnchor, printTemplate, refusesAnchor } from "./templates.js";
 
 const kernels = fileURLToPath(new URL("../../../src/targets/cpu/kernels", import.meta.url));
@@ -35,18 +37,13 @@ function rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): Gr
 export const cpuTargets: readonly Target[] = cpuLevels.map((level) => ({
   name: level.name,
   family: "cpu",
+  abi: 1,
   rules,
   print(kernel, name, layoutOf) {
-    if (kernel.anchor) {
-      const printed = printTemplate(kernel, name, layoutOf);
-      return { ...printed, grain: 1, headers: [...mathHeaders(printed.source), ...printed.headers] };
-    }
-    const printed = printLoops(kernel, name, layoutOf);
-    return {
-      ...printed,
-      headers: mathHeaders(printed.source),
-      grain: max(1, floordiv(8192, max(1, printed.workPerItem))),
-    };
+    const { source, args, kind, items, scratch, headers, grain } = kernel.anchor
+      ? { ...printTemplate(kernel, name, layoutOf), grain: 1 }
+      : printLoops(kernel, name, layoutOf);
+    return { args, kind, variants: [{ source, items, scratch, grain, headers: [...mathHeaders(source), ...headers] }] };
   },
   async compile(sources, { signal, cacheDir }) {
     const compiler = await detectCompiler();
@@ -60,6 +57,7 @@ export const cpuTargets: readonly Target[] = cpuLevels.map((level) => ({
       files.push({ name: `kernels${start / kernelsPerFile}.cpp`, text: `${text}\n` });
     }
     const flags = [...compileFlags(level, compiler.kind), "-std=c++20", "-fwrapv"];
-    return compileImage({ files, includeDirs: [kernels, abi], flags, signal, cacheDir, compiler });
+    const code = await compileImage({ files, includeDirs: [kernels, abi], flags, signal, cacheDir, compiler });
+    return [{ code, kernels: sources.map(({ name }) => name) }];
   },
 }));

@@ -11,11 +11,8 @@ import {
   ceildiv,
   compareDims,
   type Dim,
-  dependsOn,
   type Expr,
-  equalDims,
-  type LoadExpr,
-  type LoopAxis,
+  floordiv,
   loopVariable,
   max,
   min,
@@ -25,162 +22,16 @@ import {
   type SymbolAtom,
   sub,
   substitute,
-  type Value,
   visitExpr,
-  visitExprSymbols,
 } from "@nimforge/ir";
-import { type Kernel, type Layout, offsetOf } from "@nimforge/passes";
+import type { Kernel } from "@nimforge/passes";
 import { Arguments } from "../../cpp/arguments.js";
-import { Names, type OperandAccess, Printer, Scope, storageType, vectorizable } from "../../cpp/printer.js";
-
-export type LayoutOf = (value: Value) => Layout;
-
-/** The printed function and what the step passes to it. */
-export interface PrintedKernel {
-  readonly source: string;
-  readonly args: Arguments;
-  readonly items: Dim;
-  readonly scratch: Dim;
-  readonly kind: string;
-  /** Elements that one work item computes. */
-  readonly workPerItem: Dim;
-}
+import { type Axis, freeVariables, loopNest, reductionsOf } from "../../cpp/loop-nest.js";
+import { bindBuffers, type LayoutOf, operandAccess, type PrintedFunction, shapeOfLoad } from "../../cpp/operands.js";
+import { Names, Printer, Scope, vectorizable } from "../../cpp/printer.js";
 
 /** Elements of a one-dimensional kernel that one work item takes. */
 const chunk = 4096;
-
-export function operandAccess(kernel: Kernel, layoutOf: LayoutOf) {
-  return (load: LoadExpr): OperandAccess => {
-    const value = kernel.inputs[load.operand] as Value;
-    return {
-      pointer: `x${load.operand}`,
-      shape: value.shape,
-      name: `${kernel.nodes[kernel.nodes.length - 1]?.op.name ?? "kernel"}`,
-      offset: (index) => offsetOf(value.shape, layoutOf(value), index),
-    };
-  };
-}
-
-export function shapeOfLoad(kernel: Kernel) {
-  return (load: LoadExpr) => (load.operand < 0 ? undefined : kernel.inputs[load.operand]?.shape);
-}
-
-/** `const T* __restrict xK = …` for every buffer; the output is the last. */
-export function bindBuffers(kernel: Kernel, args: Arguments): string[] {
-  args.buffers.push(...kernel.inputs, kernel.output);
-  const inputs = kernel.inputs.map(
-    (value, k) =>
-      `const ${storageType[value.dtype]}* __restrict x${k} = (const ${storageType[value.dtype]}*)L->buffers[${k}];`,
-  );
-  return [
-    ...inputs,
-    `${storageType[kernel.output.dtype]}* __restrict out = (${storageType[kernel.output.dtype]}*)L->buffers[${kernel.inputs.length}];`,
-  ];
-}
-
-interface Axis {
-  readonly variable: Dim;
-  readonly key: string;
-  readonly extent: Dim;
-}
-
-/** The output's axes in memory order with neighbours merged where every access allows it, and the body over them. */
-function loopNest(kernel: Kernel, layoutOf: LayoutOf): { axes: Axis[]; body: Expr; store: Dim } {
-  const layout = layoutOf(kernel.output);
-  const store = offsetOf(
-    kernel.output.shape,
-    layout,
-    kernel.axes.map((axis) => axis.variable),
-  );
-  const axes = layout
-    .map((axis) => kernel.axes[axis] as LoopAxis)
-    .filter((axis) => asSymbol(axis.variable))
-    .map((axis) => ({ variable: axis.variable, key: asSymbol(axis.variable)!.key, extent: axis.extent }));
-  return mergeAxes(kernel, layoutOf, { axes, body: kernel.body, store });
-}
-
-/** Two neighbouring loops a, b are one where every offset has stride(a) = extent(b)·stride(b). */
-function mergeAxes(kernel: Kernel, layoutOf: LayoutOf, nest: { axes: Axis[]; body: Expr; store: Dim }) {
-  let { axes, body, store } = nest;
-  for (let k = axes.length - 2; k >= 0; k--) {
-    const outer = axes[k] as Axis;
-    const inner = axes[k + 1] as Axis;
-    const offsets = [store];
-    let simple = true;
-    visitExpr(body, (part) => {
-      if (part.kind === "index") simple &&= !dependsOn(part.dim, outer.key) && !dependsOn(part.dim, inner.key);
-      else if (part.kind === "reduce")
-        simple &&= part.axes.every((axis) => !dependsOn(axis.extent, outer.key) && !dependsOn(axis.extent, inner.key));
-      else if (part.kind === "load" && part.operand >= 0) {
-        const value = kernel.inputs[part.operand] as Value;
-        offsets.push(offsetOf(value.shape, layoutOf(value), part.index));
-      }
-    });
-    const mergeable = offsets.every((offset) => {
-      const a = affineIn(offset, outer.key);
-      const b = a && affineIn(a.offset, inner.key);
-      return a && b && equalDims(a.stride, mul(inner.extent, b.stride));
-    });
-    if (!simple || !mergeable) continue;
-    // The merged variable takes the inner one's place and runs on; the outer one is always 0.
-    const merged = loopVariable(mul(outer.extent, inner.extent));
-    const symbol = (atom: SymbolAtom) => (atom.key === outer.key ? 0 : atom.key === inner.key ? merged : undefined);
-    body = rewriteExpr(body, { symbol });
-    store = rewriteStore(store, symbol);
-    axes = [
-      ...axes.slice(0, k),
-      { variable: merged, key: asSymbol(merged)!.key, extent: mul(outer.extent, inner.extent) },
-      ...axes.slice(k + 2),
-    ];
-  }
-  return { axes, body, store };
-}
-
-const rewriteStore = (store: Dim, symbol: (atom: SymbolAtom) => Dim | undefined): Dim => substitute(store, symbol);
-
-/** Reductions of the body outside of conditional branches, inner ones first. */
-function reductionsOf(body: Expr): Expr[] {
-  const found: Expr[] = [];
-  const seen = new Set<string>();
-  const walk = (expr: Expr): void => {
-    if (seen.has(expr.key)) return;
-    seen.add(expr.key);
-    if (expr.kind === "reduce") {
-      walk(expr.body);
-      found.push(expr);
-    } else if (expr.kind === "cast") walk(expr.arg);
-    else if (expr.kind === "call") (expr.op === "select" ? expr.args.slice(0, 1) : expr.args).forEach(walk);
-  };
-  walk(body);
-  return found;
-}
-
-/** Loop variables that an expression needs from around it. */
-function freeVariables(expr: Expr): Set<string> {
-  const own = new Set<string>();
-  visitExpr(expr, (part) => {
-    if (part.kind === "reduce") for (const axis of part.axes) own.add(asSymbol(axis.variable)?.key ?? "");
-  });
-  const free = new Set<string>();
-  visitExprSymbols(expr, (atom) => {
-    if (atom.key.startsWith("@") && !own.has(atom.key)) free.add(atom.key);
-  });
-  return free;
-}
-
-/** Axes that a reduction is repeated over although it does not depend on them. */
-export function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: LoopAxis; reduction: Expr }[] {
-  const { axes, body } = loopNest(kernel, layoutOf);
-  return reductionsOf(body).flatMap((reduction) => {
-    const used = new Set<string>();
-    visitExprSymbols(reduction, (atom) => used.add(atom.key));
-    const deepest = axes.reduce((last, axis, k) => (used.has(axis.key) ? k : last), -1);
-    return axes
-      .slice(0, deepest)
-      .filter((axis) => !used.has(axis.key))
-      .map((axis) => ({ axis, reduction }));
-  });
-}
 
 /** More pieces than this are not worth their code. */
 const maxSegments = 12;
@@ -228,7 +79,7 @@ function reductionWork(body: Expr): Dim {
   return work;
 }
 
-export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): PrintedKernel {
+export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): PrintedFunction & { grain: Dim } {
   const args = new Arguments();
   const prologue = bindBuffers(kernel, args);
   const names = new Names();
@@ -342,5 +193,6 @@ export function printLoops(kernel: Kernel, name: string, layoutOf: LayoutOf): Pr
   ].join("\n");
   const inside = [middle, single ? undefined : inner].flatMap((axis) => (axis ? [axis.extent] : []));
   const workPerItem = mul(single ? chunk : 1, ...inside, reductionWork(body));
-  return { source, args, items, scratch: 0, kind: lanes ? "loops (vector)" : "loops", workPerItem };
+  const grain = max(1, floordiv(8192, max(1, workPerItem)));
+  return { source, args, items, grain, scratch: 0, kind: lanes ? "loops (vector)" : "loops", headers: [] };
 }

@@ -26,8 +26,8 @@ import {
 } from "@nimforge/ir";
 import { type AnchorMatch, type AnchorOperand, type Kernel, offsetOf, stridesOf } from "@nimforge/passes";
 import { Arguments } from "../../cpp/arguments.js";
+import { bindBuffers, type LayoutOf, operandAccess, type PrintedFunction, shapeOfLoad } from "../../cpp/operands.js";
 import { Names, Printer, Scope, vectorizable } from "../../cpp/printer.js";
-import { bindBuffers, type LayoutOf, operandAccess, type PrintedKernel, shapeOfLoad } from "./loops.js";
 import { packConv, packConvTranspose, packDepthwise, packMatrix } from "./pack.js";
 
 interface Template {
@@ -453,11 +453,7 @@ export function refusesAnchor(kernel: Kernel, layoutOf: LayoutOf): string | unde
   return undefined;
 }
 
-export function printTemplate(
-  kernel: Kernel,
-  name: string,
-  layoutOf: LayoutOf,
-): Omit<PrintedKernel, "workPerItem"> & { headers: readonly string[] } {
+export function printTemplate(kernel: Kernel, name: string, layoutOf: LayoutOf): PrintedFunction {
   const { node, match, operands } = kernel.anchor!;
   const template = templates[match.template] as Template;
   const args = new Arguments();

@@ -51,8 +51,13 @@ segment():number {
   return offset ? this.bb!.readInt32(this.bb_pos + offset) : 0;
 }
 
+ptx():number {
+  const offset = this.bb!.__offset(this.bb_pos, 12);
+  return offset ? this.bb!.readInt32(this.bb_pos + offset) : -1;
+}
+
 static startImage(builder:flatbuffers.Builder) {
-  builder.startObject(4);
+  builder.startObject(5);
 }
 
 static addTarget(builder:flatbuffers.Builder, targetOffset:flatbuffers.Offset) {
@@ -83,17 +88,22 @@ static addSegment(builder:flatbuffers.Builder, segment:number) {
   builder.addFieldInt32(3, segment, 0);
 }
 
+static addPtx(builder:flatbuffers.Builder, ptx:number) {
+  builder.addFieldInt32(4, ptx, -1);
+}
+
 static endImage(builder:flatbuffers.Builder):flatbuffers.Offset {
   const offset = builder.endObject();
   return offset;
 }
 
-static createImage(builder:flatbuffers.Builder, targetOffset:flatbuffers.Offset, abi:number, featuresOffset:flatbuffers.Offset, segment:number):flatbuffers.Offset {
+static createImage(builder:flatbuffers.Builder, targetOffset:flatbuffers.Offset, abi:number, featuresOffset:flatbuffers.Offset, segment:number, ptx:number):flatbuffers.Offset {
   Image.startImage(builder);
   Image.addTarget(builder, targetOffset);
   Image.addAbi(builder, abi);
   Image.addFeatures(builder, featuresOffset);
   Image.addSegment(builder, segment);
+  Image.addPtx(builder, ptx);
   return Image.endImage(builder);
 }
 }

@@ -34,8 +34,13 @@ image():number {
   return offset ? this.bb!.readInt32(this.bb_pos + offset) : 0;
 }
 
+threads():number {
+  const offset = this.bb!.__offset(this.bb_pos, 8);
+  return offset ? this.bb!.readInt32(this.bb_pos + offset) : 0;
+}
+
 static startKernel(builder:flatbuffers.Builder) {
-  builder.startObject(2);
+  builder.startObject(3);
 }
 
 static addName(builder:flatbuffers.Builder, nameOffset:flatbuffers.Offset) {
@@ -46,15 +51,20 @@ static addImage(builder:flatbuffers.Builder, image:number) {
   builder.addFieldInt32(1, image, 0);
 }
 
+static addThreads(builder:flatbuffers.Builder, threads:number) {
+  builder.addFieldInt32(2, threads, 0);
+}
+
 static endKernel(builder:flatbuffers.Builder):flatbuffers.Offset {
   const offset = builder.endObject();
   return offset;
 }
 
-static createKernel(builder:flatbuffers.Builder, nameOffset:flatbuffers.Offset, image:number):flatbuffers.Offset {
+static createKernel(builder:flatbuffers.Builder, nameOffset:flatbuffers.Offset, image:number, threads:number):flatbuffers.Offset {
   Kernel.startKernel(builder);
   Kernel.addName(builder, nameOffset);
   Kernel.addImage(builder, image);
+  Kernel.addThreads(builder, threads);
   return Kernel.endKernel(builder);
 }
 }

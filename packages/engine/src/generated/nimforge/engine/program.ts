@@ -107,8 +107,15 @@ assertionsLength():number {
   return offset ? this.bb!.__vector_len(this.bb_pos + offset) : 0;
 }
 
+target():string|null
+target(optionalEncoding:flatbuffers.Encoding):string|Uint8Array|null
+target(optionalEncoding?:any):string|Uint8Array|null {
+  const offset = this.bb!.__offset(this.bb_pos, 20);
+  return offset ? this.bb!.__string(this.bb_pos + offset, optionalEncoding) : null;
+}
+
 static startProgram(builder:flatbuffers.Builder) {
-  builder.startObject(8);
+  builder.startObject(9);
 }
 
 static addName(builder:flatbuffers.Builder, nameOffset:flatbuffers.Offset) {
@@ -219,12 +226,16 @@ static startAssertionsVector(builder:flatbuffers.Builder, numElems:number) {
   builder.startVector(4, numElems, 4);
 }
 
+static addTarget(builder:flatbuffers.Builder, targetOffset:flatbuffers.Offset) {
+  builder.addFieldOffset(8, targetOffset, 0);
+}
+
 static endProgram(builder:flatbuffers.Builder):flatbuffers.Offset {
   const offset = builder.endObject();
   return offset;
 }
 
-static createProgram(builder:flatbuffers.Builder, nameOffset:flatbuffers.Offset, symbolsOffset:flatbuffers.Offset, exprsOffset:flatbuffers.Offset, inputsOffset:flatbuffers.Offset, outputsOffset:flatbuffers.Offset, buffersOffset:flatbuffers.Offset, stepsOffset:flatbuffers.Offset, assertionsOffset:flatbuffers.Offset):flatbuffers.Offset {
+static createProgram(builder:flatbuffers.Builder, nameOffset:flatbuffers.Offset, symbolsOffset:flatbuffers.Offset, exprsOffset:flatbuffers.Offset, inputsOffset:flatbuffers.Offset, outputsOffset:flatbuffers.Offset, buffersOffset:flatbuffers.Offset, stepsOffset:flatbuffers.Offset, assertionsOffset:flatbuffers.Offset, targetOffset:flatbuffers.Offset):flatbuffers.Offset {
   Program.startProgram(builder);
   Program.addName(builder, nameOffset);
   Program.addSymbols(builder, symbolsOffset);
@@ -234,6 +245,7 @@ static createProgram(builder:flatbuffers.Builder, nameOffset:flatbuffers.Offset,
   Program.addBuffers(builder, buffersOffset);
   Program.addSteps(builder, stepsOffset);
   Program.addAssertions(builder, assertionsOffset);
+  Program.addTarget(builder, targetOffset);
   return Program.endProgram(builder);
 }
 }

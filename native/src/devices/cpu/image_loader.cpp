@@ -1,4 +1,4 @@
-#include "cpu/image_loader.h"
+#include "devices/cpu/image_loader.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -55,9 +55,9 @@ std::string highestLevel() {
 void requireRunnable(const Image& image) {
   const std::string best = highestLevel();
   const std::string fix = "build an engine for this machine: nim-build <model> --target " + (best == "none" ? "native" : best);
-  if (image.abi != NF_ABI_VERSION)
+  if (image.abi > NF_ABI_VERSION)
     throw incompatible("image-abi", "the engine's code was compiled for another version of the kernel ABI")
-        .want("ABI " + std::to_string(NF_ABI_VERSION))
+        .want("ABI up to " + std::to_string(NF_ABI_VERSION))
         .have("ABI " + std::to_string(image.abi))
         .advise("build the engine again with this version: nim-build <model> --target " + image.target);
   const auto levels = cpuLevels();

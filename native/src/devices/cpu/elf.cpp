@@ -1,4 +1,4 @@
-#include "cpu/elf.h"
+#include "devices/cpu/elf.h"
 
 #include <elf.h>
 
