@@ -17,6 +17,9 @@ export interface Generated {
   readonly kernels: readonly KernelReport[];
 }
 
+/** The kernel's name before it has one. */
+const placeholder = /\bKERNEL/g;
+
 /**
  * Compiles programs for a target.
  * @throws NimforgeError unsupported for nodes without code on the target; toolchain without a compiler
@@ -39,7 +42,7 @@ export async function generate(
       const name = `nf_${stem}_${digest}`;
       known = { index: kernels.push({ name, image: -1, ...(threads === undefined ? {} : { threads }) }) - 1, name };
       table.set(digest, known);
-      sources.push({ name, source: source.replaceAll("KERNEL", name), headers });
+      sources.push({ name, source: source.replaceAll(placeholder, name), headers });
     }
     return known;
   };

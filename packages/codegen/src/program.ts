@@ -314,7 +314,7 @@ class Lowering {
       reason: kernel.reason,
       bytes: formatDim(moved.reduce<Dim>((a, b) => addDims(a, b), 0)),
       flops: formatDim(flopsOf(kernel)),
-      source: printed.variants[usual]!.source.replaceAll("KERNEL", name),
+      source: printed.variants[usual]!.source.replaceAll(/\bKERNEL/g, name),
     });
   }
 

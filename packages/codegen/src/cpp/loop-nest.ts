@@ -110,13 +110,19 @@ export function freeVariables(expr: Expr): Set<string> {
 /** Axes that a reduction is repeated over although it does not depend on them. */
 export function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: LoopAxis; reduction: Expr }[] {
   const { axes, body } = loopNest(kernel, layoutOf);
-  return reductionsOf(body).flatMap((reduction) => {
-    const used = new Set<string>();
-    visitExprSymbols(reduction, (atom) => used.add(atom.key));
+  const reductions = reductionsOf(body);
+  return reductions.flatMap((reduction) => {
+    const used = freeVariables(reduction);
     const deepest = axes.reduce((last, axis, k) => (used.has(axis.key) ? k : last), -1);
+    // Inside of a reduction over a variable that it needs, it is computed for every element that the outer one is.
+    const around = reductions.filter(
+      (outer) => outer.kind === "reduce" && outer.axes.some((axis) => used.has(keyOf(axis))),
+    );
+    const within = new Set(around.flatMap((outer) => [...freeVariables(outer)]));
     return axes
-      .slice(0, deepest)
-      .filter((axis) => !used.has(axis.key))
+      .filter((axis, k) => (k < deepest || within.has(axis.key)) && !used.has(axis.key))
       .map((axis) => ({ axis, reduction }));
   });
 }
+
+const keyOf = ({ variable }: LoopAxis): string => asSymbol(variable)?.key ?? "@none";

@@ -68,6 +68,10 @@ export interface PrinterOptions {
   readonly selector?: string;
   /** Numbers above this become arguments, so that kernels which differ only in sizes share their code. */
   readonly literalLimit?: number;
+  /** C++ type of indices and sizes; NfInt when left out. */
+  readonly indexType?: string;
+  /** Never use vectors, in reductions neither: each thread is a lane. */
+  readonly scalar?: boolean;
 }
 
 /** Temporaries visible at a place, with the statements that make them. */
@@ -201,6 +205,11 @@ export class Printer {
     return this.options.vectorType ?? "V";
   }
 
+  /** C++ type of indices. */
+  get index(): string {
+    return this.options.indexType ?? "NfInt";
+  }
+
   /** The same printer in another mode. */
   with(changes: Partial<PrinterOptions>): Printer {
     return new Printer({ ...this.options, ...changes }, this.names);
@@ -233,6 +242,11 @@ export class Printer {
     scope.lines.push(`const ${this.#type(expr)} ${name} = ${text};`);
     scope.remember(this.#key(expr), name);
     return name;
+  }
+
+  /** From here on the expression's value is the variable `name`. */
+  bind(expr: Expr, scope: Scope, name: string): void {
+    scope.remember(this.#key(expr), name);
   }
 
   /** What does not vary over the lanes is the same scalar in every mode. */
@@ -362,7 +376,7 @@ export class Printer {
           : op === "sqrt"
             ? `nf::sqrt(${a})`
             : `nf::${op === "round" ? "round_even" : op}<${type}>(${args.join(", ")})`;
-      return isSmallFloat(dtype) && !exact ? this.#round(dtype, text) : text;
+      return isSmallFloat(dtype) && !exact ? this.round(dtype, text) : text;
     }
     const type = valueType(dtype);
     if (op === "div" || op === "mod" || op === "fmod") {
@@ -387,7 +401,8 @@ export class Printer {
         : text;
   }
 
-  #round(dtype: DType, text: string): string {
+  /** A float32 value as the nearest that the small type has. */
+  round(dtype: DType, text: string): string {
     return `nf::decode_${dtype}(nf::encode_${dtype}(${text}))`;
   }
 
@@ -400,7 +415,7 @@ export class Printer {
       const narrow = `(float)${text}`;
       return dtypeInfo(to).bits <= 8
         ? `nf::decode_${to}(nf::encode_${to}(${narrow}, ${saturate}))`
-        : this.#round(to, narrow);
+        : this.round(to, narrow);
     }
     const { bits, kind } = dtypeInfo(to);
     if (bits < 8) {
@@ -423,7 +438,11 @@ export class Printer {
       const access = this.options.operand(load);
       return "text" in access ? undefined : access.shape;
     };
-    const worthwhile = ["sum", "max", "min", "prod"].includes(expr.monoid) && atom && rangeOf(inner.extent).high >= 8;
+    const worthwhile =
+      !this.options.scalar &&
+      ["sum", "max", "min", "prod"].includes(expr.monoid) &&
+      atom &&
+      rangeOf(inner.extent).high >= 8;
     if (worthwhile && this.#contiguous(expr.body, atom.key) && vectorizable(expr.body, atom.key, shapeOf))
       return this.#reduceVectorized(expr, atom.key, scope);
     return this.#reduceScalar(expr, scope);
@@ -444,7 +463,8 @@ export class Printer {
     return unit && !strided;
   }
 
-  #identity(monoid: string, dtype: DType): string {
+  /** The value that changes nothing. */
+  identity(monoid: string, dtype: DType): string {
     if (monoid === "sum") return literalOf(dtype, isFloat(dtype) ? 0 : 0n);
     if (monoid === "prod") return literalOf(dtype, isFloat(dtype) ? 1 : 1n);
     if (isFloat(dtype)) return literalOf(dtype, monoid === "max" ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY);
@@ -453,7 +473,7 @@ export class Printer {
   }
 
   /** One step of a sum of products is a fused multiply-add. */
-  #accumulate(expr: ReduceExpr, total: string, body: Expr, scope: Scope, vector: boolean): string {
+  accumulate(expr: ReduceExpr, total: string, body: Expr, scope: Scope, vector: boolean): string {
     const value = (part: Expr, at: Scope) => (vector ? this.vector(part, at) : this.expr(part, at));
     if (
       expr.monoid === "sum" &&
@@ -482,10 +502,10 @@ export class Printer {
   /** Each lane has a total of its own. */
   #reduceLanes(expr: ReduceExpr, scope: Scope): string {
     const total = this.names.fresh("r");
-    scope.lines.push(`${this.V} ${total} = nf::splat<${this.V}>(${this.#identity(expr.monoid, "float32")});`);
+    scope.lines.push(`${this.V} ${total} = nf::splat<${this.V}>(${this.identity(expr.monoid, "float32")});`);
     const inner = new Scope(scope);
     const opens = expr.axes.map((axis) => this.loop(axis, scope));
-    const step = this.#accumulate(expr, total, expr.body, inner, true);
+    const step = this.accumulate(expr, total, expr.body, inner, true);
     scope.lines.push(...opens, ...inner.lines, step, "}".repeat(opens.length));
     return total;
   }
@@ -514,18 +534,18 @@ export class Printer {
       return total;
     }
     if (expr.monoid === "and" || expr.monoid === "or") scope.lines.push(`bool ${total} = ${expr.monoid === "and"};`);
-    else scope.lines.push(`${wide} ${total} = ${this.#identity(expr.monoid, dtype)};`);
+    else scope.lines.push(`${wide} ${total} = ${this.identity(expr.monoid, dtype)};`);
     const opens = expr.axes.map((axis) => this.loop(axis, scope));
-    const step = this.#accumulate(expr, total, expr.body, inner, false);
+    const step = this.accumulate(expr, total, expr.body, inner, false);
     scope.lines.push(...opens, ...inner.lines, step, "}".repeat(opens.length));
-    return isSmallFloat(dtype) ? this.#round(dtype, total) : total;
+    return isSmallFloat(dtype) ? this.round(dtype, total) : total;
   }
 
   /** The innermost axis over the lanes, their totals joined in a fixed order, then the tail. */
   #reduceVectorized(expr: ReduceExpr, key: string, scope: Scope): string {
     const total = this.names.fresh("r");
     const lanesTotal = `${total}v`;
-    const identity = this.#identity(expr.monoid, "float32");
+    const identity = this.identity(expr.monoid, "float32");
     const outer = expr.axes.slice(0, -1);
     const inner = expr.axes[expr.axes.length - 1] as LoopAxis;
     scope.lines.push(`float ${total} = ${identity};`, `nf::F32 ${lanesTotal} = nf::splat<nf::F32>(${identity});`);
@@ -535,10 +555,10 @@ export class Printer {
     this.names.variables.set(key, variable);
     const full = new Scope(scope);
     const vector = this.with({ vector: key, selector: "nf::All{}", vectorType: "nf::F32" });
-    const step = vector.#accumulate(expr, lanesTotal, expr.body, full, true);
+    const step = vector.accumulate(expr, lanesTotal, expr.body, full, true);
     const tail = new Scope(scope);
     const scalar = this.with({ vector: undefined });
-    const tailStep = scalar.#accumulate(expr, total, expr.body, tail, false);
+    const tailStep = scalar.accumulate(expr, total, expr.body, tail, false);
     scope.lines.push(
       ...opens,
       `const NfInt ${limit} = ${this.dim(inner.extent, scope)};`,
@@ -569,7 +589,7 @@ export class Printer {
     const name = this.names.fresh("k");
     const limit = this.dim(axis.extent, scope);
     this.names.variables.set(atom.key, name);
-    return `for (NfInt ${name} = 0; ${name} < ${limit}; ++${name}) {`;
+    return `for (${this.index} ${name} = 0; ${name} < ${limit}; ++${name}) {`;
   }
 
   // ---- sizes and indices
@@ -600,7 +620,9 @@ export class Printer {
   #number(value: number): string {
     const limit = this.options.literalLimit ?? Number.POSITIVE_INFINITY;
     if (Math.abs(value) > limit) return `d[${this.options.args.slot(value)}]`;
-    return value < 0 ? `(${value}LL)` : `${value}LL`;
+    const long = this.options.indexType === undefined || Math.abs(value) >= 2 ** 31;
+    const text = `${value}${long ? "LL" : ""}`;
+    return value < 0 ? `(${text})` : text;
   }
 
   #isBound(atom: Atom): boolean {
@@ -635,7 +657,7 @@ export class Printer {
           ? `(${this.dim(atom.a, scope, operandName)} % ${this.dim(atom.b, scope, operandName)})`
           : `nf::floor_mod(${this.dim(atom.a, scope, operandName)}, ${this.dim(atom.b, scope, operandName)})`;
       default:
-        return `nf::int_${atom.kind}<NfInt>(${this.dim(atom.a, scope, operandName)}, ${this.dim(atom.b, scope, operandName)})`;
+        return `nf::int_${atom.kind}<${this.index}>(${this.dim(atom.a, scope, operandName)}, ${this.dim(atom.b, scope, operandName)})`;
     }
   }
 

@@ -4,10 +4,14 @@
  * V = float, so each function here exists for both, with bit-identical results. The vectors are compiler vector types
  * (operators + - * / and unary - are the language's); no header is included, because parsing the intrinsics headers
  * would cost more than compiling a model's kernels. Inline assembly spells the few instructions vector types cannot.
+ *
+ * A target whose lanes are threads (CUDA's scalars.cuh) defines NF_LANES as 1 and the macros below, and gets the scalar half
+ * alone; `bits`, `fma`, memory and faults are its own.
  */
 #pragma once
 #include "abi.h"
 
+#ifndef NF_LANES
 #define NF_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
 #define NF_NOINLINE [[maybe_unused]] static __attribute__((noinline))
 #define NF_KERNEL extern "C" __attribute__((visibility("default")))
@@ -19,9 +23,11 @@
 #else
 #define NF_LANES 4
 #endif
+#endif
 
 namespace nf {
 
+#if NF_LANES > 1
 #define NF_VECTOR(T, ...) typedef T __attribute__((vector_size(4 * NF_LANES) __VA_ARGS__))
 NF_VECTOR(float) F32;
 NF_VECTOR(double) F64;
@@ -30,15 +36,17 @@ NF_VECTOR(unsigned long long) U64;
 NF_VECTOR(float, , aligned(4), may_alias) F32Unaligned;
 typedef decltype(F32{} < F32{}) I32;
 typedef decltype(F64{} < F64{}) I64;
+#endif
 
 /* The companions of a value type: its element, its bit patterns, its mask (a vector comparison gives 0 or -1 lanes). */
 template <class V> struct Of;
 template <> struct Of<float> { typedef float Elem; typedef int Int; typedef unsigned Uns; typedef bool Mask; };
 template <> struct Of<double> { typedef double Elem; typedef long long Int; typedef unsigned long long Uns; typedef bool Mask; };
+#if NF_LANES > 1
 template <> struct Of<F32> { typedef float Elem; typedef I32 Int; typedef U32 Uns; typedef I32 Mask; };
 template <> struct Of<F64> { typedef double Elem; typedef I64 Int; typedef U64 Uns; typedef I64 Mask; };
+#endif
 template <class V> using MaskOf = typename Of<V>::Mask;
-typedef MaskOf<F32> Mask;
 
 template <class V> constexpr int lanes = sizeof(V) / sizeof(typename Of<V>::Elem);
 template <class V> constexpr bool is_vector = lanes<V> != 1;
@@ -55,6 +63,9 @@ template <class V> NF_INLINE V splat(typename Of<V>::Elem x) {
   if constexpr (is_vector<V>) return splat_<V>(x, Iota<lanes<V>>{});
   else return x;
 }
+
+#if NF_LANES > 1
+typedef MaskOf<F32> Mask;
 
 template <class To, class From> NF_INLINE To bits(From x) { static_assert(sizeof(To) == sizeof(From)); return __builtin_bit_cast(To, x); }
 
@@ -147,6 +158,7 @@ template <class V, class M> NF_INLINE void sts(float* p, NfInt stride, V v, M m)
   }
 }
 template <class M> NF_INLINE void sts(double* p, NfInt, double v, M) { *p = v; }
+#endif
 
 /* ---- masks */
 
@@ -164,8 +176,9 @@ template <class K> NF_INLINE K or_(K a, K b) { return a | b; }
 template <class K> NF_INLINE K not_(K a) { return ~a; }
 template <class V> NF_INLINE V select(MaskOf<V> m, V a, V b) { return m ? a : b; }
 
-NF_INLINE bool any(bool m) { return m; }
-template <class K> NF_INLINE bool any(K m) {
+NF_INLINE bool any_lane(bool m) { return m; }
+#if NF_LANES > 1
+template <class K> NF_INLINE bool any_lane(K m) {
   U64 w = bits<U64>(m);
   unsigned long long r = 0;
   for (int i = 0; i < (int)(sizeof(K) / 8); ++i) r |= w[i];
@@ -188,6 +201,7 @@ NF_INLINE double fma(double a, double b, double c) {
   return __builtin_fma(a, b, c);
 #endif
 }
+
 #if NF_LANES == 4
 NF_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
 NF_INLINE F64 fma(F64 a, F64 b, F64 c) { return a * b + c; }
@@ -201,13 +215,15 @@ NF_INLINE F64 fma(F64 a, F64 b, F64 c) { return __builtin_ia32_vfmaddpd256(a, b,
 NF_INLINE F32 fma(F32 a, F32 b, F32 c) { return __builtin_ia32_vfmaddps512_mask(a, b, c, (unsigned short)-1, 4); }
 NF_INLINE F64 fma(F64 a, F64 b, F64 c) { return __builtin_ia32_vfmaddpd512_mask(a, b, c, (unsigned char)-1, 4); }
 #endif
+#endif
 
 /* b < a ? b : a, and b > a ? b : a: a if either is NaN. */
 NF_INLINE float lesser(float b, float a) { return b < a ? b : a; }
 NF_INLINE float greater(float b, float a) { return b > a ? b : a; }
 NF_INLINE double lesser(double b, double a) { return b < a ? b : a; }
 NF_INLINE double greater(double b, double a) { return b > a ? b : a; }
-#if NF_LANES == 4
+#if NF_LANES == 1
+#elif NF_LANES == 4
 NF_INLINE F32 lesser(F32 b, F32 a) { asm("minps %1, %0" : "+x"(b) : "x"(a)); return b; }
 NF_INLINE F32 greater(F32 b, F32 a) { asm("maxps %1, %0" : "+x"(b) : "x"(a)); return b; }
 NF_INLINE F64 lesser(F64 b, F64 a) { asm("minpd %1, %0" : "+x"(b) : "x"(a)); return b; }
@@ -236,14 +252,17 @@ template <class V> NF_INLINE V copysign(V magnitude, V sign) {
 
 NF_INLINE float sqrt(float x) { return __builtin_sqrtf(x); }
 NF_INLINE double sqrt(double x) { return __builtin_sqrt(x); }
-#if NF_LANES == 4
+#if NF_LANES == 1
+#elif NF_LANES == 4
 NF_INLINE F32 sqrt(F32 x) { F32 r; asm("sqrtps %1, %0" : "=x"(r) : "x"(x)); return r; }
 NF_INLINE F64 sqrt(F64 x) { F64 r; asm("sqrtpd %1, %0" : "=x"(r) : "x"(x)); return r; }
 #else
 NF_INLINE F32 sqrt(F32 x) { F32 r; asm("vsqrtps %1, %0" : "=v"(r) : "v"(x)); return r; }
 NF_INLINE F64 sqrt(F64 x) { F64 r; asm("vsqrtpd %1, %0" : "=v"(r) : "v"(x)); return r; }
 #endif
+#if NF_LANES > 1
 template <class V> NF_INLINE V rsqrt(V x) { return splat<V>(1) / sqrt(x); }
+#endif
 
 /* Rounding to integers without SSE4.1: adding and taking away 2^23 (2^52) rounds to nearest even where it matters. */
 template <class V> NF_INLINE V round_even(V x) {
@@ -263,6 +282,7 @@ template <class V> NF_INLINE V trunc(V x) { return copysign<V>(floor(abs(x)), x)
 
 /* ---- reductions over lanes, halves first: the order is fixed */
 
+#if NF_LANES > 1
 template <int X, class V, int... I> NF_INLINE V swap_lanes_(V v, Seq<I...>) { return __builtin_shufflevector(v, v, (I ^ X)...); }
 template <int X = 0, class V, class F> NF_INLINE typename Of<V>::Elem fold(V v, F f) {
   if constexpr (!is_vector<V>) return v;
@@ -277,12 +297,13 @@ template <class V> NF_INLINE typename Of<V>::Elem hsum(V v) { return fold(v, [](
 template <class V> NF_INLINE typename Of<V>::Elem hprod(V v) { return fold(v, [](V a, V b) __attribute__((always_inline)) { return a * b; }); }
 template <class V> NF_INLINE typename Of<V>::Elem hmax(V v) { return fold(v, [](V a, V b) __attribute__((always_inline)) { return max(a, b); }); }
 template <class V> NF_INLINE typename Of<V>::Elem hmin(V v) { return fold(v, [](V a, V b) __attribute__((always_inline)) { return min(a, b); }); }
+#endif
 
 /* ---- integers; the divisor is positive for ceil_div */
 
-NF_INLINE NfInt floor_div(NfInt a, NfInt b) { NfInt q = a / b; return q - ((a % b != 0) & ((a < 0) != (b < 0))); }
-NF_INLINE NfInt floor_mod(NfInt a, NfInt b) { NfInt r = a % b; return (r != 0) & ((r < 0) != (b < 0)) ? r + b : r; }
-NF_INLINE NfInt ceil_div(NfInt a, NfInt b) { return -floor_div(-a, b); }
+template <class A, class B> NF_INLINE auto floor_div(A a, B b) { auto q = a / b; return q - ((a % b != 0) & ((a < 0) != (b < 0))); }
+template <class A, class B> NF_INLINE auto floor_mod(A a, B b) { auto r = a % b; return (r != 0) & ((r < 0) != (b < 0)) ? r + b : r; }
+template <class A, class B> NF_INLINE auto ceil_div(A a, B b) { return -floor_div(-a, b); }
 
 /* Truncates like C; what does not fit saturates, NaN gives 0. */
 template <class I, class F> NF_INLINE I to_int(F x) {
@@ -296,8 +317,10 @@ template <class I, class F> NF_INLINE I to_int(F x) {
   return (I)x;
 }
 
-/* ---- half precision, by integer arithmetic on every level */
+/* ---- half precision, by integer arithmetic on every level; a device has instructions (NF_HALF_INSTRUCTIONS) */
 
+NF_INLINE float bf16_to_f32(unsigned short h) { return bits<float>((unsigned)h << 16); }
+#if !defined(NF_HALF_INSTRUCTIONS)
 NF_INLINE float f16_to_f32(unsigned short h) {
   unsigned s = (h & 0x8000u) << 16, e = (h >> 10) & 31, m = h & 1023;
   if (e == 0) return bits<float>(bits<unsigned>((float)m * 0x1p-24f) | s);
@@ -310,13 +333,14 @@ NF_INLINE unsigned short f32_to_f16(float f) {
   if (a < 0x38800000u) return (unsigned short)(s | (bits<unsigned>(bits<float>(a) + 0.5f) - 0x3f000000u)); /* ulp of 0.5 is 2^-24 */
   return (unsigned short)(s | ((a - 0x38000000u + 0xfffu + (a >> 13 & 1)) >> 13));
 }
-NF_INLINE float bf16_to_f32(unsigned short h) { return bits<float>((unsigned)h << 16); }
 NF_INLINE unsigned short f32_to_bf16(float f) {
   unsigned x = bits<unsigned>(f);
   if ((x & 0x7fffffffu) > 0x7f800000u) return (unsigned short)(x >> 16 | 0x40u);
   return (unsigned short)((x + 0x7fffu + (x >> 16 & 1)) >> 16);
 }
+#endif
 
+#if NF_LANES > 1
 /* Records a fault; of several, on any worker, the first wins. */
 NF_INLINE void nf_fault(const NfLaunch* launch, int code, int operand, NfInt value) {
   int none = 0;
@@ -324,5 +348,6 @@ NF_INLINE void nf_fault(const NfLaunch* launch, int code, int operand, NfInt val
   launch->error->operand = operand;
   launch->error->value = value;
 }
+#endif
 
 }  // namespace nf

@@ -13,7 +13,7 @@ template <class V> NF_INLINE V sign(V x) {
 
 /* ---- small floats: `expo` exponent bits, `mant` mantissa bits; `nan` the bits of NaN, `inf` of infinity (0: none) */
 template <int expo, int mant, int bias, unsigned most, unsigned inf, unsigned nan, bool fnuz> struct SmallFloat {
-  static inline __attribute__((always_inline)) float decode(unsigned b) {
+  NF_INLINE float decode(unsigned b) {
     const unsigned sign = b >> (expo + mant) & 1, m = b & ((1u << (expo + mant)) - 1);
     if (fnuz && b == nan) return __builtin_nanf("");
     if (m > most) return inf && m == inf ? (sign ? -__builtin_inff() : __builtin_inff()) : __builtin_nanf("");
@@ -23,7 +23,7 @@ template <int expo, int mant, int bias, unsigned most, unsigned inf, unsigned na
     const float v = (float)(e ? f + (1u << mant) : f) * ulp;
     return sign ? -v : v;
   }
-  static inline __attribute__((always_inline)) unsigned encode(float x, bool saturate) {
+  NF_INLINE unsigned encode(float x, bool saturate) {
     const unsigned u = bits<unsigned>(x), sign = (u >> 31) << (expo + mant), a = u & 0x7fffffffu;
     if (a > 0x7f800000u) return nan ? nan : 8u;
     if (a == 0) return fnuz ? 0 : sign;
@@ -91,17 +91,17 @@ template <class T> NF_INLINE T int_pow(T a, T b) {
   return T(r);
 }
 /* Division by zero sets the error word; the smallest integer over -1 wraps. */
-template <class T> NF_INLINE T int_div(const NfLaunch* L, int operand, T a, T b) {
+template <class T, class Launch> NF_INLINE T int_div(const Launch* L, int operand, T a, T b) {
   if (b == T(0)) return nf_fault(L, 2, operand, 0), T(0);
   if (T(-1) < T(0) && b == T(-1)) return T(0 - (unsigned long long)a);
   return T(a / b);
 }
-template <class T> NF_INLINE T int_fmod(const NfLaunch* L, int operand, T a, T b) {
+template <class T, class Launch> NF_INLINE T int_fmod(const Launch* L, int operand, T a, T b) {
   if (b == T(0)) return nf_fault(L, 2, operand, 0), T(0);
   if (T(-1) < T(0) && b == T(-1)) return T(0);
   return T(a % b);
 }
-template <class T> NF_INLINE T int_mod(const NfLaunch* L, int operand, T a, T b) {
+template <class T, class Launch> NF_INLINE T int_mod(const Launch* L, int operand, T a, T b) {
   T r = int_fmod<T>(L, operand, a, b);
   return r != T(0) && (r < T(0)) != (b < T(0)) ? T(r + b) : r;
 }
@@ -109,6 +109,7 @@ template <class T> NF_INLINE T int_mod(const NfLaunch* L, int operand, T a, T b)
 /* Truncates; wraps around (int64 and infinities saturate); NaN gives 0. */
 template <class T, class F> NF_INLINE T float_to_int(F x) {
   if (sizeof(T) == 8 && T(-1) < T(0)) return to_int<T>(x);
+  if (sizeof(T) <= 4 && abs<F>(x) < F(0x1p31)) return T((int)x);
   double y = (double)x, magnitude = __builtin_fabs(y);
   if (y != y || magnitude == __builtin_inf()) return to_int<T>(x);
   if (magnitude >= 0x1p117) return T(0); /* a multiple of 2^64 */
@@ -147,10 +148,10 @@ template <class F> NF_INLINE F mod(F a, F b) {
 }
 
 /* An index that comes as data: negatives count from the end; out of range is reported and read at 0. */
-NF_INLINE NfInt data_index(const NfLaunch* L, int operand, NfInt value, NfInt extent) {
+template <class Launch, class I> NF_INLINE I data_index(const Launch* L, int operand, NfInt value, I extent) {
   NfInt at = value < 0 ? value + extent : value;
-  if (at < 0 || at >= extent) return nf_fault(L, 1, operand, value), 0;
-  return at;
+  if (at < 0 || at >= extent) return nf_fault(L, 1, operand, value), I(0);
+  return I(at);
 }
 
 }  // namespace nf

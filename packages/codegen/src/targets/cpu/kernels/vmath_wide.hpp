@@ -7,6 +7,7 @@
 
 namespace nf {
 
+#if NF_LANES > 1
 typedef float F32Half __attribute__((vector_size(2 * NF_LANES)));
 template <int FROM, int... I> NF_INLINE F64 widen_(F32 x, Seq<I...>) {
   return __builtin_convertvector(__builtin_shufflevector(x, x, (I + FROM)...), F64);
@@ -24,6 +25,7 @@ template <class F> NF_INLINE F32 in_double(F f, F32 x, F32 y) {
   return join_(__builtin_convertvector(f(widen_<0>(x, Half{}), widen_<0>(y, Half{})), F32Half),
                __builtin_convertvector(f(widen_<lanes<F64>>(x, Half{}), widen_<lanes<F64>>(y, Half{})), F32Half), Iota<lanes<F32>>{});
 }
+#endif
 template <class F> NF_INLINE float in_double(F f, float x) { return (float)f((double)x); }
 template <class F> NF_INLINE float in_double(F f, float x, float y) { return (float)f((double)x, (double)y); }
 
@@ -31,15 +33,13 @@ template <class F> NF_INLINE float in_double(F f, float x, float y) { return (fl
 
 template <class V> struct Angle { V r, tail; IntOf<V> q; };
 
-/* 2/pi, the first bit worth 1/2. */
-static constexpr unsigned long long two_over_pi[] = {
-    0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561, 0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e,
-    0xe88235f52ebb4484, 0xe99c7026b45f7e41, 0x3991d639835339f4, 0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7,
-    0x4f463f669e5fea2d, 0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab, 0xf0cfbc209af4361d};
-
-/* 64 bits of 2/pi from bit `from` on; bits before the first are 0. */
+/* 64 bits of 2/pi from bit `from` on, the first bit worth 1/2; bits before that are 0. */
 NF_INLINE unsigned long long two_over_pi_bits(int from) {
-  auto word = [](int i) { return i < 0 || i >= 20 ? 0 : two_over_pi[i]; };
+  static constexpr unsigned long long words[] = {
+      0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561, 0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e,
+      0xe88235f52ebb4484, 0xe99c7026b45f7e41, 0x3991d639835339f4, 0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7,
+      0x4f463f669e5fea2d, 0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab, 0xf0cfbc209af4361d};
+  auto word = [](int i) { return i < 0 || i >= 20 ? 0 : words[i]; };
   int i = from >> 6, shift = from & 63;
   return shift ? word(i) << shift | word(i + 1) >> (64 - shift) : word(i);
 }
@@ -79,7 +79,7 @@ template <class V> NF_INLINE Angle<V> reduce_angle(V x) {
   V r = hi + lo;
   Angle<V> a{r, (hi - r) + lo, n.bits};
   MaskOf<V> large = not_(abs(x) < num<V>(0x1p20));
-  if (any(large)) {
+  if (any_lane(large)) {
     if constexpr (is_vector<V>) {
       for (int i = 0; i < lanes<V>; ++i)
         if (large[i]) {

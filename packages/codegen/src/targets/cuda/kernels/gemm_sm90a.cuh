@@ -1,0 +1,152 @@
+/* C = A B by wgmma (sm_90a): the arguments, hooks and numbering of blocks are gemm.cuh's, and so are the loaders.
+ *
+ *   nf::gemm_wgmma<Config, A major, B major>(nf::gemm_args(d, a, b), prologue, epilogue)
+ *
+ *   items    = B0 * B1 * B2 * B3 * ceil(M / Config::rows) * ceil(N / Config::columns)                   (blocks)
+ *   threads  = Config::threads,  scratch = Config::shared_bytes
+ *
+ * Every warpgroup multiplies 64 rows of the tile by all its columns. Per step of 64 products: wait for the copies of the stage and
+ * for the wgmma before the last, one barrier, start this step's wgmma, and, while it and the one before run, start the copies of the
+ * stage that the one before that has read. So the tensor cores always have a step queued, and S - 2 stages are on their way.
+ *
+ * Accumulators take their products with k ascending in steps of 16, whatever the tile: all variants of this file give the same bits.
+ * They differ from mma.sync's on the device (not emulated), so a weight format uses one family for all M.
+ */
+#pragma once
+#include "gemm.cuh"
+#include "wgmma.cuh"
+
+namespace nf {
+
+/* A tile's shape; the members that loaders and store_tile want are TileConfig's. */
+template <class E, int BM, int BN, int STAGES> struct WgmmaConfig {
+  using Element = E;
+  using Storage = typename E::Storage;
+  using Acc = float;
+  static constexpr int rows = BM, columns = BN, depth = 64, threads = 2 * BM, stages = STAGES;
+  static constexpr int warp_rows = 16, warp_columns = BN;
+  static constexpr int a_bytes = BM * wgmma_line, stage_bytes = (BM + BN) * wgmma_line;
+  static constexpr int slab_pitch = BN + 8, slab_bytes = 16 * slab_pitch * 4;
+  static constexpr int ring_bytes = stages * stage_bytes, slabs_bytes = BM / 16 * slab_bytes;
+  static constexpr int shared_bytes = ring_bytes > slabs_bytes ? ring_bytes : slabs_bytes;
+  static_assert(BM % 64 == 0 && sizeof(Storage) == 2 && STAGES >= 3);
+};
+
+/* name               storage   BM  BN stages   threads  shared bytes
+ * wgmma_f16_128x256   fp16     128 256   4       256      196608
+ * wgmma_f16_128x128   fp16     128 128   6       256      196608
+ * wgmma_f16_64x128    fp16      64 128   4       128       98304
+ * wgmma_f16_64x64     fp16      64  64   6       128       98304
+ * wgmma_bf16_...      as wgmma_f16_... */
+using wgmma_f16_128x256 = WgmmaConfig<Float16, 128, 256, 4>;
+using wgmma_f16_128x128 = WgmmaConfig<Float16, 128, 128, 6>;
+using wgmma_f16_64x128 = WgmmaConfig<Float16, 64, 128, 4>;
+using wgmma_f16_64x64 = WgmmaConfig<Float16, 64, 64, 6>;
+using wgmma_bf16_128x256 = WgmmaConfig<Bfloat16, 128, 256, 4>;
+using wgmma_bf16_128x128 = WgmmaConfig<Bfloat16, 128, 128, 6>;
+using wgmma_bf16_64x128 = WgmmaConfig<Bfloat16, 64, 128, 4>;
+using wgmma_bf16_64x64 = WgmmaConfig<Bfloat16, 64, 64, 6>;
+
+/* An operand in memory brought into wgmma's layout: along k it is TileLayout's; along rows, one tile of 64 rows after the other. */
+template <class E, int ROWS, Major MAJOR, int THREADS> struct WgmmaLoader : MatrixLoader<E, ROWS, 64, MAJOR, THREADS> {
+  using MatrixLoader<E, ROWS, 64, MAJOR, THREADS>::MatrixLoader;
+};
+template <class E, int ROWS, int THREADS> struct WgmmaLoader<E, ROWS, Major::MN, THREADS> {
+  using Part = MatrixLoader<E, 64, 64, Major::MN, THREADS>;
+  Part part;
+
+  NF_DEVICE WgmmaLoader(const typename E::Storage* base, Index row_stride, Index k_stride, Index rows, Index K, Linear place)
+      : part(base, row_stride, k_stride, rows, K, place) {}
+  NF_DEVICE void fetch(char* tile) {
+    NF_UNROLL for (int i = 0; i < ROWS / 64; ++i) {
+      Part at = part;
+      at.rows -= i * 64;
+      at.base += at.rows > 0 ? (Index)(i * 64) * part.row_stride : 0;
+      at.fetch(tile + i * wgmma_block);
+    }
+    part.line += 64;
+  }
+  NF_DEVICE void store(char*) {}
+};
+
+/* The warpgroup's part of the tile, as store_tile takes it. */
+template <class C, Major A, Major B> struct WgmmaWarps {
+  using Op = WgmmaOp<C::columns, __is_same(typename C::Element, Bfloat16), A == Major::MN, B == Major::MN>;
+  const int row0 = warp() * 16, column0 = 0;
+  WgmmaTile<Op> sums;
+
+  /* Starts acc += A B for the 64 products of a stage. */
+  NF_DEVICE void multiply(const char* at, const char* bt) {
+    const unsigned a = wgmma_address(at) + (unsigned)(warp() / 4 * wgmma_block), b = wgmma_address(bt);
+    sums.fence();
+    NF_UNROLL for (int step = 0; step < 4; ++step)
+      sums.multiply(wgmma_descriptor(a, step, Op::a_along_m), wgmma_descriptor(b, step, Op::b_along_n));
+    sums.commit();
+  }
+  NF_DEVICE void put(int, float* out) const {
+    NF_UNROLL for (int i = 0; i < Op::accumulators; i += 2) {
+      const Cell cell = WgmmaShape<C::columns>::c(lane(), i); /* lane, not thread: rows of the warp's slab */
+      st<float, 2>(out + cell.row * C::slab_pitch + cell.column, {{sums.acc[i], sums.acc[i + 1]}});
+    }
+  }
+};
+
+/* Sums the products [0, K) of the block's tile. While s < 0 the ring fills; then step s multiplies stage s and fetches stage s + STAGES - 2. */
+template <class C, class Tile, class ALoader, class BLoader> NF_DEVICE void multiply_tile_wgmma(Tile& tile, ALoader& a, BLoader& b, Index K) {
+  constexpr int S = C::stages;
+  char* const ring = shared<char>();
+  const Index count = ceil_div_index(K, C::depth);
+  int read = 0, write = 0;
+  NF_ROLLED for (Index s = 2 - S; s < count; ++s) {
+    if (s >= 0) {
+      cp_async_wait<S - 3>();
+      tile.sums.template wait<1>();
+      fence_async();
+      sync(); /* stage `read` is there, and nobody's wgmma reads stage `write` any more */
+      const char* const from = ring + read * C::stage_bytes;
+      tile.multiply(from, from + C::a_bytes);
+      read = read + 1 == S ? 0 : read + 1;
+    }
+    if (s + S - 2 < count) {
+      char* const to = ring + write * C::stage_bytes;
+      a.fetch(to), b.fetch(to + C::a_bytes);
+      a.store(to), b.store(to + C::a_bytes);
+      write = write + 1 == S ? 0 : write + 1;
+    }
+    cp_async_commit();
+  }
+  tile.sums.template wait<0>();
+}
+
+template <class C, Major A, Major B, class Pro, class Epi> NF_DEVICE void gemm_wgmma(const GemmArgs& g, const Pro& pro, const Epi& epi) {
+  using E = typename C::Element;
+  using T = typename C::Storage;
+  const Index tiles_m = ceil_div_index(g.M, C::rows), tiles_n = ceil_div_index(g.N, C::columns);
+  const Index batch = (Index)(block() / ((long long)tiles_m * tiles_n));
+  const TilePlace place = place_tile((Index)(block() % ((long long)tiles_m * tiles_n)), tiles_m, tiles_n);
+  const Index m0 = place.m * C::rows, n0 = place.n * C::columns;
+  const T* a = (const T*)g.a + (long long)m0 * g.am;
+  const T* b = (const T*)g.b + (long long)n0 * g.bn;
+  Index rest = batch;
+  NF_UNROLL for (int i = 3; i >= 0; --i) {
+    const Index at = rest % g.batch[i];
+    rest /= g.batch[i];
+    a += (long long)at * g.a_batch[i], b += (long long)at * g.b_batch[i];
+  }
+  WgmmaLoader<E, C::columns, B, C::threads> right(b, g.bn, g.bk, g.N - n0, g.K, Linear{g.bk});
+  const auto row = [&](Index m) { return epi.row(batch, m0 + m); };
+  if constexpr (__is_same(Pro, NoPro)) {
+    WgmmaWarps<C, A, B> tile;
+    WgmmaLoader<E, C::rows, A, C::threads> left(a, g.am, g.ak, g.M - m0, g.K, Linear{g.ak});
+    multiply_tile_wgmma<C>(tile, left, right, g.K);
+    store_tile<C>(tile, g.M - m0, g.N - n0, n0, row, epi);
+  } else {
+    WgmmaWarps<C, Major::K, B> tile;
+    const auto row_of = [&](Index m) { return pro.row(batch, m0 + m); };
+    PrologueLoader<E, C::rows, C::depth, C::threads, Pro, decltype(row_of)> left(pro, row_of, g.M - m0, g.K);
+    multiply_tile_wgmma<C>(tile, left, right, g.K);
+    store_tile<C>(tile, g.M - m0, g.N - n0, n0, row, epi);
+  }
+}
+
+}  // namespace nf
