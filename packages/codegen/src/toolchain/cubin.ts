@@ -1,28 +1,29 @@
 /**
  * CUDA files to binary code for one compute capability, on a machine without a GPU.
  *
- * Two steps: nvcc makes PTX for the architecture that several capabilities share, ptxas makes the cubin of one. Each file becomes a cubin
+ * Two steps: nvcc makes PTX, which several capabilities may share (architecture.ts), ptxas makes the cubin of one. Each file becomes a cubin
  * of its own: linking them would cost nvlink's time and the optimizations across functions, and an engine holds any number of images.
  * Every step is kept by what made it. The same input gives the same bytes anywhere: names are relative to a temporary folder, and the
  * one mark that nvcc derives from the folder (in names of anonymous namespaces and static variables) is overwritten.
  */
 import { readFile, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { NimforgeError } from "@nimforge/tensor";
 import { type Capability, capabilityOf } from "../targets/cuda/capabilities.js";
+import { ptxArchitecture } from "./architecture.js";
 import { FileCache } from "./cache.js";
 import { detectCompiler } from "./compiler.js";
 import { type Defines, defineFlags } from "./defines.js";
 import { type CudaToolkit, cudaInstallHint, detectCuda, hostCompilerFault, type Nvcc } from "./nvcc.js";
-import { nvrtcPrelude, placeHelper } from "./nvrtc.js";
+import { type Nvrtc, nvrtcPrelude, placeHelper } from "./nvrtc.js";
 import { type KernelResources, parseResources } from "./resources.js";
-import { checkNames, compileError, digestOf, folderDigest, type SourceFile } from "./sources.js";
+import { checkNames, compileError, digestOf, type SourceFile, withHeaders } from "./sources.js";
 import { runTool, together, withFolder } from "./tool.js";
 
 export interface CubinOptions {
   /** Translation units, `*.cu`; how kernels are shared out among them is the caller's, so that it never depends on the machine. */
   files: readonly SourceFile[];
-  /** Folders for `#include "…"`; every file in them is part of the cache key. */
+  /** Folders for `#include "…"`; the headers that the files reach are part of the cache key. */
   includeDirs?: readonly string[];
   /** `sm_80`, `sm_90a`, … */
   target: string;
@@ -40,8 +41,9 @@ export interface CubinOptions {
 /** The binary code of one file. */
 export interface CubinImage {
   readonly cubin: Uint8Array;
-  /** Text for Capability.ptx; newer devices can run it. */
+  /** The same kernels as PTX text for the architecture `ptxTarget` (`compute_80`): for any device as new as it or newer. */
   readonly ptx?: Uint8Array;
+  readonly ptxTarget?: string;
   /** By kernel, in the order of their names. */
   readonly resources: ReadonlyMap<string, KernelResources>;
 }
@@ -62,9 +64,8 @@ export const cubinFlags = (target: Capability, defines: Defines = {}): string[] 
 interface Build {
   readonly toolkit: CudaToolkit;
   readonly target: Capability;
-  readonly flags: readonly string[];
+  readonly defines: Defines;
   readonly includeDirs: readonly string[];
-  readonly includeDigests: readonly string[];
   /** NVRTC's only. */
   readonly prelude: string;
   readonly cache: FileCache;
@@ -87,50 +88,60 @@ export async function compileCubins(options: CubinOptions): Promise<CubinImage[]
   const build: Build = {
     toolkit,
     target,
-    flags: cubinFlags(target, options.defines),
+    defines: options.defines ?? {},
     includeDirs,
-    includeDigests: await Promise.all(includeDirs.map(folderDigest)),
     prelude: toolkit.kind === "nvrtc" ? await nvrtcPrelude() : "",
     cache: new FileCache("images", cacheDir),
     cacheDir,
   };
   return together(files, signal, async (file, both) => {
-    const image = await cubinOf(build, file, both);
+    const unit = await unitOf(build, file);
+    const image = await cubinOf(build, unit, both);
     if (!options.ptx) return image;
-    return { ...image, ptx: new TextEncoder().encode(await ptxOf(build, file, both)) };
+    return { ...image, ptx: new TextEncoder().encode(await ptxOf(build, unit, both)), ptxTarget: unit.through.ptx };
   });
 }
 
-/** Everything that decides the PTX, and with the target's name the cubin. */
-const keyOf = (
-  { toolkit, flags, includeDigests, prelude }: Build,
-  file: SourceFile,
-  kind: string,
-  target: string,
-): string =>
-  digestOf([
+/** A file and everything that decides its PTX. */
+interface Unit {
+  readonly file: SourceFile;
+  /** The capability that its PTX is made for. */
+  readonly through: Capability;
+  readonly flags: readonly string[];
+  readonly key: string;
+}
+
+async function unitOf(build: Build, file: SourceFile): Promise<Unit> {
+  const { toolkit, target, defines, prelude } = build;
+  const texts = await withHeaders(file.text, build.includeDirs);
+  const through = ptxArchitecture(
+    target,
+    texts.map(([, text]) => text),
+  );
+  const flags = cubinFlags(through, defines);
+  const key = digestOf([
     String(cacheVersion),
-    kind,
     toolkit.kind,
     toolkit.version,
     toolkit.kind === "nvrtc" ? String(toolkit.bytes) : "",
-    target,
+    through.ptx,
     String(flags.length),
     ...flags,
-    file.name,
-    file.text,
     prelude,
-    ...includeDigests,
+    file.name,
+    ...texts.flat(),
   ]);
+  return { file, through, flags, key };
+}
 
-async function cubinOf(build: Build, file: SourceFile, signal: AbortSignal): Promise<CubinImage> {
+async function cubinOf(build: Build, unit: Unit, signal: AbortSignal): Promise<CubinImage> {
   const { toolkit, target, cache } = build;
-  const key = keyOf(build, file, "cubin", target.name);
+  const key = digestOf([unit.key, "cubin", target.name]);
   const cached = await cache.read(key);
   if (cached) return unpack(cached);
   const image = await (toolkit.kind === "nvcc"
-    ? assemble(build, toolkit, file, await ptxOf(build, file, signal), signal)
-    : runNvrtc(build, file, target.name, signal).then(({ output, log }) => ({
+    ? assemble(build, toolkit, unit, await ptxOf(build, unit, signal), signal)
+    : runNvrtc(build, toolkit, unit, target.name, signal).then(({ output, log }) => ({
         cubin: output,
         resources: parseResources(log),
       })));
@@ -141,8 +152,8 @@ async function cubinOf(build: Build, file: SourceFile, signal: AbortSignal): Pro
 /** PTX in the making: capabilities that share it and are compiled at the same time wait for one compiler. */
 const making = new Map<string, Promise<string>>();
 
-async function ptxOf(build: Build, file: SourceFile, signal: AbortSignal): Promise<string> {
-  const key = keyOf(build, file, "ptx", build.target.ptx);
+async function ptxOf(build: Build, unit: Unit, signal: AbortSignal): Promise<string> {
+  const key = digestOf([unit.key, "ptx"]);
   const place = `${build.cacheDir ?? ""}\0${key}`;
   for (;;) {
     const other = making.get(place);
@@ -152,7 +163,7 @@ async function ptxOf(build: Build, file: SourceFile, signal: AbortSignal): Promi
     // The other one failed or was cancelled; this one finds out for itself.
     signal.throwIfAborted();
   }
-  const made = makePtx(build, file, key, signal);
+  const made = makePtx(build, unit, key, signal);
   making.set(place, made);
   try {
     return await made;
@@ -161,14 +172,14 @@ async function ptxOf(build: Build, file: SourceFile, signal: AbortSignal): Promi
   }
 }
 
-async function makePtx(build: Build, file: SourceFile, key: string, signal: AbortSignal): Promise<string> {
-  const { toolkit, target, cache } = build;
+async function makePtx(build: Build, unit: Unit, key: string, signal: AbortSignal): Promise<string> {
+  const { toolkit, cache } = build;
   const cached = await cache.read(key);
   if (cached) return new TextDecoder().decode(cached);
   const text = withoutFolderMark(
     toolkit.kind === "nvcc"
-      ? await runNvcc(build, toolkit, file, signal)
-      : new TextDecoder().decode((await runNvrtc(build, file, target.ptx, signal)).output),
+      ? await runNvcc(build, toolkit, unit, signal)
+      : new TextDecoder().decode((await runNvrtc(build, toolkit, unit, unit.through.ptx, signal)).output),
   );
   await cache.write(key, new TextEncoder().encode(text));
   return text;
@@ -181,14 +192,14 @@ const withoutFolderMark = (ptx: string): string =>
 /** Writes a file with its headers in reach of relative names; gives the include flags. */
 async function placeFile(folder: string, file: SourceFile, includeDirs: readonly string[]): Promise<string[]> {
   await writeFile(join(folder, file.name), file.text);
-  await Promise.all(includeDirs.map((dir, k) => symlink(dir, join(folder, `include${k}`), "dir")));
+  await Promise.all(includeDirs.map((dir, k) => symlink(resolve(dir), join(folder, `include${k}`), "dir")));
   return includeDirs.map((_, k) => `-Iinclude${k}`);
 }
 
-function runNvcc(build: Build, nvcc: Nvcc, file: SourceFile, signal: AbortSignal): Promise<string> {
+function runNvcc(build: Build, nvcc: Nvcc, { file, flags, through }: Unit, signal: AbortSignal): Promise<string> {
   return withFolder(async (folder) => {
     const includes = await placeFile(folder, file, build.includeDirs);
-    const args = ["-ptx", `-arch=${build.target.ptx}`, ...(await hostCompiler()), ...build.flags, "-O3", ...includes];
+    const args = ["-ptx", `-arch=${through.ptx}`, ...(await hostCompiler()), ...flags, "-O3", ...includes];
     const tool = { command: [nvcc.command], name: "nvcc", hint: cudaInstallHint() };
     const result = await runTool(tool, [...args, "-x", "cu", file.name, "-o", "kernels.ptx"], folder, signal);
     if (result.status !== 0) throw fault(build, file, `${result.stderr}${result.stdout}`);
@@ -203,7 +214,7 @@ async function hostCompiler(): Promise<string[]> {
   return command.length === 1 ? ["-ccbin", command[0] as string, "-allow-unsupported-compiler"] : [];
 }
 
-function assemble(build: Build, nvcc: Nvcc, file: SourceFile, ptx: string, signal: AbortSignal): Promise<CubinImage> {
+function assemble(build: Build, nvcc: Nvcc, { file }: Unit, ptx: string, signal: AbortSignal): Promise<CubinImage> {
   return withFolder(async (folder) => {
     await writeFile(join(folder, "kernels.ptx"), ptx);
     const args = [`-arch=${build.target.name}`, "-O3", "--fmad=false", "-v", "kernels.ptx", "-o", "kernels.cubin"];
@@ -219,29 +230,20 @@ const preludeName = "nvrtc_prelude.cuh";
 
 function runNvrtc(
   build: Build,
-  file: SourceFile,
+  nvrtc: Nvrtc,
+  { file, flags }: Unit,
   architecture: string,
   signal: AbortSignal,
 ): Promise<{ output: Uint8Array; log: string }> {
   return withFolder(async (folder) => {
-    const { toolkit } = build;
-    if (toolkit.kind !== "nvrtc") throw new TypeError("not NVRTC");
     const helper = await placeHelper(folder, signal, build.cacheDir);
     const includes = await placeFile(folder, file, build.includeDirs);
     await writeFile(join(folder, preludeName), build.prelude);
+    const own = ["-default-device", "--device-int128", `--pre-include=${preludeName}`];
     const real = architecture.startsWith("sm_") ? ["--ptxas-options=-v"] : [];
-    const args = [
-      "kernels.out",
-      toolkit.library,
-      file.name,
-      `--gpu-architecture=${architecture}`,
-      "-default-device",
-      "--device-int128",
-      `--pre-include=${preludeName}`,
-      ...real,
-    ];
+    const args = ["kernels.out", nvrtc.library, file.name, `--gpu-architecture=${architecture}`, ...own, ...real];
     const tool = { command: [helper], name: "the program that calls NVRTC", hint: cudaInstallHint() };
-    const result = await runTool(tool, [...args, ...build.flags, ...includes], folder, signal);
+    const result = await runTool(tool, [...args, ...flags, ...includes], folder, signal);
     if (result.status !== 0) throw fault(build, file, result.stderr);
     return { output: new Uint8Array(await readFile(join(folder, "kernels.out"))), log: result.stderr };
   });

@@ -9,13 +9,13 @@ import { internalError } from "@nimforge/tensor";
 import { FileCache } from "./cache.js";
 import { type Compiler, detectCompiler, installHint } from "./compiler.js";
 import { linkFlags } from "./levels.js";
-import { checkNames, compileError, digestOf, firstLines, folderDigest, type SourceFile } from "./sources.js";
+import { checkNames, compileError, digestOf, firstLines, type SourceFile, withHeaders } from "./sources.js";
 import { runTool, together, withFolder } from "./tool.js";
 
 export interface ImageOptions {
   /** Translation units; how the code is shared out among them is the caller's, so that it never depends on the machine. */
   files: readonly SourceFile[];
-  /** Folders for `#include "…"`; every file in them is part of the cache key. */
+  /** Folders for `#include "…"`; the headers that the files reach are part of the cache key. */
   includeDirs?: readonly string[];
   /** Flags of each compilation (compileFlags). */
   flags: readonly string[];
@@ -30,7 +30,7 @@ export interface ImageOptions {
 const supportFile = fileURLToPath(new URL("../../src/toolchain/freestanding.c", import.meta.url));
 
 /** Changes when this file changes what it makes of the same input. */
-const cacheVersion = 1;
+const cacheVersion = 2;
 
 /**
  * Compiles and links one image.
@@ -86,8 +86,8 @@ async function imageKey(
     String(flags.length),
     ...flags,
     ...linkFlags,
-    ...files.flatMap(({ name, text }) => [name, text]),
-    ...(await Promise.all(includeDirs.map(folderDigest))),
+    ...files.map(({ name }) => name),
+    ...(await Promise.all(files.map(({ text }) => withHeaders(text, includeDirs)))).flat(2),
   ]);
 }
 

@@ -1,7 +1,7 @@
 /** Translation units: their names, what makes two of them equal, and where in them a kernel is. */
 import { createHash } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { internalError, type NimforgeError } from "@nimforge/tensor";
 
 export interface SourceFile {
@@ -26,19 +26,29 @@ export function digestOf(parts: Iterable<string>): string {
   return hash.digest("hex");
 }
 
-/** Digest of every file below a folder, by relative name. */
-export async function folderDigest(dir: string): Promise<string> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true });
-  const paths = entries
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .sort();
-  const hash = createHash("sha256");
-  for (const path of paths) {
-    const bytes = await readFile(path);
-    hash.update(`${path.slice(dir.length)}\0${bytes.length}\0`).update(bytes);
-  }
-  return hash.digest("hex");
+/**
+ * A file's text and those of all headers that it may include, in the order of their first mention, each with its name as written. Headers
+ * are looked for beside the including file, then in the folders; those found in neither belong to the compiler.
+ */
+export async function withHeaders(
+  text: string,
+  includeDirs: readonly string[],
+): Promise<[name: string, text: string][]> {
+  const visited = new Map<string, [string, string]>();
+  const visit = async (including: string, dirs: readonly string[]) => {
+    for (const [, name] of including.matchAll(/^[ \t]*#[ \t]*include[ \t]*["<]([^">\n]+)[">]/gm)) {
+      for (const path of dirs.map((dir) => join(dir, name as string))) {
+        if (visited.has(path)) break;
+        const header = await readFile(path, "utf8").catch(() => undefined);
+        if (header === undefined) continue;
+        visited.set(path, [name as string, header]);
+        await visit(header, [dirname(path), ...includeDirs]);
+        break;
+      }
+    }
+  };
+  await visit(text, includeDirs);
+  return [["", text], ...visited.values()];
 }
 
 export const firstLines = (text: string): string => text.trim().split("\n").slice(0, 12).join("\n").slice(0, 2000);

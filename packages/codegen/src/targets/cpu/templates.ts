@@ -6,7 +6,6 @@
  */
 import {
   add,
-  affineIn,
   asSymbol,
   ceildiv,
   type Dim,
@@ -18,13 +17,13 @@ import {
   min,
   mul,
   type Node,
-  neg,
   type OpContext,
   operandsOf,
   sub,
   type Value,
 } from "@nimforge/ir";
-import { type AnchorMatch, type AnchorOperand, type Kernel, offsetOf, stridesOf } from "@nimforge/passes";
+import { type AnchorMatch, type AnchorOperand, type Kernel, stridesOf } from "@nimforge/passes";
+import { type Access, affineAccess, convolution, pixelStrides, sizes, window } from "../../cpp/anchors.js";
 import { Arguments } from "../../cpp/arguments.js";
 import { bindBuffers, type LayoutOf, operandAccess, type PrintedFunction, shapeOfLoad } from "../../cpp/operands.js";
 import { Names, Printer, Scope, vectorizable } from "../../cpp/printer.js";
@@ -54,67 +53,16 @@ interface Site {
   readonly prologue: string;
 }
 
-interface Access {
-  readonly value: Value;
-  readonly strides: readonly Dim[];
-  readonly offset: Dim;
-}
-
 const float32 = (...values: (Value | undefined)[]) =>
   values.every((value) => value === undefined || (value.type.kind === "tensor" && value.type.dtype === "float32"));
-const known = (dims: readonly Dim[]) => dims.every((dim) => typeof dim === "number");
-
-/** Attributes of a convolution over one or two spatial axes, the missing one padded with 1 and 0. */
-function window(context: OpContext, kernel: readonly number[]) {
-  const rank = kernel.length;
-  const list = (name: string, fallback: number) => context.ints(name) ?? kernel.map(() => fallback);
-  const strides = list("strides", 1);
-  const dilations = list("dilations", 1);
-  const begin = kernel.map((size, k) => beginPad(context, k, size, strides[k]!, dilations[k]!));
-  const pair = <T extends Dim>(values: readonly T[], fill: number): [T | number, T | number] =>
-    rank === 2 ? [values[0]!, values[1]!] : [fill, values[0]!];
-  return {
-    kernel: pair(kernel, 1) as [number, number],
-    strides: pair(strides, 1),
-    dilations: pair(dilations, 1),
-    begin: pair(begin, 0),
-    rank,
-  };
-}
-
-/** Padding before axis k; SAME_UPPER and SAME_LOWER keep ⌈size/stride⌉ outputs and put the odd element behind or before. */
-function beginPad(context: OpContext, axis: number, kernel: number, stride: number, dilation: number): Dim {
-  const auto = String(context.attribute("auto_pad") ?? "NOTSET");
-  if (auto === "VALID") return 0;
-  if (!auto.startsWith("SAME")) return context.ints("pads")?.[axis] ?? 0;
-  const size = context.shape(0)[axis + 2] as Dim;
-  const total = max(0, add(mul(sub(ceildiv(size, stride), 1), stride), (kernel - 1) * dilation + 1, neg(size)));
-  return auto === "SAME_UPPER" ? floordiv(total, 2) : ceildiv(total, 2);
-}
-
-function convolution(
-  node: Node,
-  name: string,
-): { context: OpContext; groups: number; weights: readonly number[] } | undefined {
-  if (node.op.domain !== "" || node.op.name !== name || !float32(...node.inputs)) return undefined;
-  const weights = node.inputs[1];
-  if (!weights?.constant || weights.shape.length < 3 || weights.shape.length > 4 || !known(weights.shape))
-    return undefined;
-  const context = node.view();
-  return { context, groups: context.int("group"), weights: weights.shape as readonly number[] };
-}
+const float32Convolution = (node: Node, name: string) =>
+  float32(...node.inputs) ? convolution(node, name) : undefined;
 
 const spatialAxes = (rank: number) => (rank === 4 ? { n: 0, c: 1, h: 2, w: 3 } : { n: 0, c: 1, h: undefined, w: 2 });
 
-/** (n, h, w, c) strides of an NC… tensor. */
-const pixelStrides = (strides: readonly Dim[]): [Dim, Dim, Dim, Dim] =>
-  strides.length === 4
-    ? [strides[0]!, strides[2]!, strides[3]!, strides[1]!]
-    : [strides[0]!, 0, strides[2]!, strides[1]!];
-
 const conv: Template = {
   match(node) {
-    const found = convolution(node, "Conv");
+    const found = float32Convolution(node, "Conv");
     if (!found) return undefined;
     const { groups, weights } = found;
     const channels = weights[1] as number;
@@ -218,7 +166,7 @@ const matmul: Template = {
 
 const depthwise: Template = {
   match(node) {
-    const found = convolution(node, "Conv");
+    const found = float32Convolution(node, "Conv");
     if (found?.weights[1] !== 1 || found.groups !== found.weights[0]) return undefined;
     return { template: "depthwise", streamed: [0], prologue: false, weights: [1], bias: { input: 2, axis: 1 } };
   },
@@ -256,7 +204,7 @@ const depthwise: Template = {
 
 const convTranspose: Template = {
   match(node) {
-    const found = convolution(node, "ConvTranspose");
+    const found = float32Convolution(node, "ConvTranspose");
     if (!found) return undefined;
     const auto = String(found.context.attribute("auto_pad") ?? "NOTSET");
     if (auto.startsWith("SAME") || found.context.attribute("output_shape") !== undefined) return undefined;
@@ -382,12 +330,6 @@ const rowAxes = (rank: number) => ({
   c: rank - 1,
 });
 
-/** Sizes as N, C, H, W. */
-const sizes = (value: Value): [Dim, Dim, Dim, Dim] =>
-  value.shape.length === 4
-    ? ([...value.shape] as [Dim, Dim, Dim, Dim])
-    : [value.shape[0]!, value.shape[1]!, 1, value.shape[2]!];
-
 const source = (site: Site, access: Access | undefined): string =>
   access ? `${site.pointer(access.value)} + d[${site.args.slot(access.offset)}]` : "(const float*)0";
 
@@ -403,27 +345,6 @@ export function matchAnchor(node: Node): AnchorMatch | undefined {
     if (match) return match;
   }
   return undefined;
-}
-
-/** A streamed operand that is a plain element of one buffer, affine in its own axes. */
-function affineAccess(kernel: Kernel, operand: AnchorOperand, layoutOf: LayoutOf): Access | undefined {
-  const { element } = operand;
-  if (element.kind !== "load") return undefined;
-  const value = kernel.inputs[element.operand] as Value;
-  let offset = offsetOf(value.shape, layoutOf(value), element.index);
-  const strides: Dim[] = [];
-  for (const { variable } of operand.axes) {
-    const key = asSymbol(variable)?.key;
-    if (key === undefined) {
-      strides.push(0);
-      continue;
-    }
-    const affine = affineIn(offset, key);
-    if (!affine || /@|data\(/.test(typeof affine.stride === "number" ? "" : affine.stride.key)) return undefined;
-    strides.push(affine.stride);
-    offset = affine.offset;
-  }
-  return /@|data\(/.test(typeof offset === "number" ? "" : offset.key) ? undefined : { value, strides, offset };
 }
 
 /** Why a template cannot run this kernel. */

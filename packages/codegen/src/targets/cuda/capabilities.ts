@@ -19,10 +19,10 @@ export interface Capability {
   readonly exact: boolean;
   /** An embedded chip: code compiled for another capability never runs on it, PTX does. */
   readonly embedded: boolean;
-  /** The PTX architecture that its code is compiled through: the oldest with the instructions that our kernels use, so that PTX is shared. */
-  readonly ptx: string;
-  /** NF_ARCH in its code: the compute capability × 10 of `ptx`. */
+  /** NF_ARCH in its code: the compute capability × 10. */
   readonly arch: number;
+  /** Its PTX architecture: `compute_80`, `compute_90a`. */
+  readonly ptx: string;
 
   /** Bytes of shared memory: of an SM, of a block without and with the opt-in attribute, and what the system takes from each block. */
   readonly sharedPerSm: number;
@@ -55,7 +55,6 @@ const MiB = 1024 * KiB;
 
 interface Row {
   readonly cc: readonly [major: number, minor: number];
-  readonly ptx: number;
   /** KiB of shared memory of an SM. */
   readonly shared: number;
   readonly threads: number;
@@ -69,24 +68,23 @@ interface Row {
 
 /** As published. The guide has no column for 8.8: it gets the limits of 8.6, the smallest of its generation. */
 const rows: readonly Row[] = [
-  { cc: [7, 5], ptx: 75, shared: 64, threads: 1024, blocks: 16 },
-  { cc: [8, 0], ptx: 80, shared: 164, threads: 2048, blocks: 32, l2: 40 },
-  { cc: [8, 6], ptx: 80, shared: 100, threads: 1536, blocks: 16, l2: 6 },
-  { cc: [8, 7], ptx: 80, shared: 164, threads: 1536, blocks: 16, embedded: true },
-  { cc: [8, 8], ptx: 80, shared: 100, threads: 1536, blocks: 16, embedded: true },
-  { cc: [8, 9], ptx: 89, shared: 100, threads: 1536, blocks: 24, l2: 96 },
-  { cc: [9, 0], ptx: 90, shared: 228, threads: 2048, blocks: 32, l2: 50, exact: true },
-  { cc: [10, 0], ptx: 100, shared: 228, threads: 2048, blocks: 32, l2: 126, exact: true },
-  { cc: [10, 3], ptx: 100, shared: 228, threads: 2048, blocks: 32, l2: 126, exact: true },
-  { cc: [11, 0], ptx: 100, shared: 228, threads: 1536, blocks: 24, embedded: true, exact: true },
-  { cc: [12, 0], ptx: 120, shared: 100, threads: 1536, blocks: 24, exact: true },
-  { cc: [12, 1], ptx: 120, shared: 100, threads: 1536, blocks: 24, exact: true },
+  { cc: [7, 5], shared: 64, threads: 1024, blocks: 16 },
+  { cc: [8, 0], shared: 164, threads: 2048, blocks: 32, l2: 40 },
+  { cc: [8, 6], shared: 100, threads: 1536, blocks: 16, l2: 6 },
+  { cc: [8, 7], shared: 164, threads: 1536, blocks: 16, embedded: true },
+  { cc: [8, 8], shared: 100, threads: 1536, blocks: 16, embedded: true },
+  { cc: [8, 9], shared: 100, threads: 1536, blocks: 24, l2: 96 },
+  { cc: [9, 0], shared: 228, threads: 2048, blocks: 32, l2: 50, exact: true },
+  { cc: [10, 0], shared: 228, threads: 2048, blocks: 32, l2: 126, exact: true },
+  { cc: [10, 3], shared: 228, threads: 2048, blocks: 32, l2: 126, exact: true },
+  { cc: [11, 0], shared: 228, threads: 1536, blocks: 24, embedded: true, exact: true },
+  { cc: [12, 0], shared: 100, threads: 1536, blocks: 24, exact: true },
+  { cc: [12, 1], shared: 100, threads: 1536, blocks: 24, exact: true },
 ];
 
 function capability(row: Row, exact: boolean): Capability {
   const [major, minor] = row.cc;
   const number = major * 10 + minor;
-  const arch = exact ? number : row.ptx;
   const suffix = exact ? "a" : "";
   // A block may have all of an SM's shared memory but 1 KiB; Turing reserves nothing.
   const sharedReserved = major === 7 ? 0 : KiB;
@@ -100,8 +98,8 @@ function capability(row: Row, exact: boolean): Capability {
     minor,
     exact,
     embedded: row.embedded ?? false,
-    ptx: `compute_${arch}${suffix}`,
-    arch: arch * 10,
+    arch: number * 10,
+    ptx: `compute_${number}${suffix}`,
     sharedPerSm: row.shared * KiB,
     sharedPerBlock: 48 * KiB,
     sharedPerBlockOptIn: row.shared * KiB - sharedReserved,

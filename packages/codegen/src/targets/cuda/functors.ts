@@ -145,6 +145,7 @@ export class FunctorPrinter {
         names.variables.set(atom.key, k === 0 ? divided : `(${divided} % ${size(axes[axis]!.extent)})`);
       });
     const column = asSymbol(axes[rows.column]!.variable)?.key ?? "@none";
+    names.variables.set(column, "c");
     return { printer, column };
   }
 

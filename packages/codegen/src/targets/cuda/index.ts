@@ -8,6 +8,7 @@ import type { KernelSource, Target } from "../../target.js";
 import { compileCubins, compileEmulated, type SourceFile } from "../../toolchain/index.js";
 import { type Capability, capabilities } from "./capabilities.js";
 import { printLoops } from "./loops.js";
+import { matchAnchor, printTemplate, refusesAnchor } from "./templates.js";
 
 const kernels = fileURLToPath(new URL("../../../src/targets/cuda/kernels", import.meta.url));
 const cpuKernels = fileURLToPath(new URL("../../../src/targets/cpu/kernels", import.meta.url));
@@ -37,12 +38,13 @@ function unitsOf(sources: readonly KernelSource[]): (SourceFile & { kernels: rea
   return units;
 }
 
-function rulesFor(_capability: Capability) {
+function rulesFor(capability: Capability) {
   return (layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): GroupRules => ({
-    matchAnchor: () => undefined,
+    matchAnchor: matchAnchor(capability),
     sizeHint,
     layoutOf,
     refuses(kernel) {
+      if (kernel.anchor) return refusesAnchor(kernel, layoutOf);
       let repeats = 1;
       for (const { axis } of repeatedReductions(kernel, layoutOf))
         repeats *= Math.max(1, evaluateDim(axis.extent, sizeHint));
@@ -57,7 +59,10 @@ function cudaTarget(capability: Capability): Target {
     family: "cuda",
     abi: 2,
     rules: rulesFor(capability),
-    print: printLoops,
+    print: (kernel, name, layoutOf, sizeHint) =>
+      kernel.anchor
+        ? printTemplate(kernel, name, layoutOf, sizeHint, capability)
+        : printLoops(kernel, name, layoutOf, sizeHint),
     async compile(sources, { signal, cacheDir, ptx = false }) {
       const units = unitsOf(sources);
       const images = await compileCubins({

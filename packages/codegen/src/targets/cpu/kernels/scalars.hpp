@@ -71,7 +71,7 @@ NF_INLINE unsigned char encode_float8e8m0(float x, bool saturate = false) {
   if (x == 0) return 0;
   if (x > 3.4028234e38f) return saturate ? 254 : 255;
   const unsigned u = bits<unsigned>(x);
-  const unsigned e = (u >> 23) + ((u & 0x7fffff) >= 0x400000);
+  const unsigned e = (u >> 23) + ((u & 0x7fffff) >= (u >> 23 ? 0x400000 : 0x600000)); /* denormals: 2^-127 and its fraction */
   return e > 254 ? (saturate ? 254 : 255) : (unsigned char)e;
 }
 

@@ -31,12 +31,13 @@ typedef int Index; /* the generator proves that sizes fit */
 
 /* ---- kernels
  *
- * NF_KERNEL(name, THREADS, MINBLOCKS, B, D) { body } is a kernel of blocks of THREADS threads, B buffers and D integers, of which
- * MINBLOCKS blocks shall fit on a multiprocessor. In the body L has the members buffers, dims and error. */
+ * NF_KERNEL(name, THREADS, MINBLOCKS, B, D) { body } is a kernel of blocks of THREADS threads (a multiple of 32), B buffers and D
+ * integers, of which MINBLOCKS blocks shall fit on a multiprocessor. In the body L has the members buffers, dims and error. */
 
 #if defined(NF_EMULATE)
 
 #define NF_KERNEL(name, THREADS, MINBLOCKS, B, D)                                           \
+  static_assert((THREADS) % 32 == 0 && (THREADS) <= 1024);                                  \
   static void name##_body(const NfLaunch* L);                                               \
   extern "C" __attribute__((visibility("default"))) int name(const NfLaunch* L);            \
   extern "C" __attribute__((visibility("default"))) int name(const NfLaunch* L) {           \
@@ -54,6 +55,7 @@ template <int B, int D> struct Args {
 };
 
 #define NF_KERNEL(name, THREADS, MINBLOCKS, B, D)                                                                 \
+  static_assert((THREADS) % 32 == 0 && (THREADS) <= 1024);                                                        \
   static __device__ __forceinline__ void name##_body(const nf::Args<B, D>* L);                                    \
   extern "C" __global__ void __launch_bounds__(THREADS, MINBLOCKS) name(const __grid_constant__ nf::Args<B, D> args) { \
     name##_body(&args);                                                                                           \
@@ -81,10 +83,7 @@ template <class T, int N> struct alignas(sizeof(T) * N) Vec {
 
 /* ==== the emulated machine ==== */
 
-NF_DEVICE const NfThread* self() {
-  const unsigned long long frame = (unsigned long long)__builtin_frame_address(0);
-  return (const NfThread*)((frame | (NF_STACK_BYTES - 1)) + 1 - NF_THREAD_BYTES);
-}
+NF_DEVICE const NfThread* self() { return nf_thread_of(__builtin_frame_address(0)); }
 NF_DEVICE const NfEmulator* emulator() { return self()->emulator; }
 
 NF_DEVICE int tid() { return self()->thread; }

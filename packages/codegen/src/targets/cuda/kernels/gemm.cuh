@@ -16,7 +16,7 @@
  *   which gives A[batch, m, k ... k + V - 1]; V is 16 bytes of the storage type where they are in bounds, else 1. A and its strides are not read.
  * Epilogue: `auto row(Index batch, Index m) const`, batch flattened, and
  *   `template <int V> void store(const Acc (&acc)[V], const Row&, Index n) const` for columns n ... n + V - 1, all of them in bounds;
- *   V is Epi::columns, by default 8 (16-bit and 8-bit storage) or 4 (float32), else 1. Acc is int for Int8, else float.
+ *   V is Epi::columns, by default 8 (16-bit storage) or 4; at the right edge 1. Acc is int for Int8, else float.
  */
 #pragma once
 #include "tile.cuh"

@@ -12,7 +12,7 @@ template <class Launch> struct Dims {
 template <class Launch> NF_DEVICE Dims<Launch> dims(Launch launch) { return {launch}; }
 
 /* Elements of one access: what 16 bytes hold, no more than are asked for or than the address is a multiple of. */
-template <class T, int N, int ALIGNED> constexpr int access_elements() {
+template <class T, int N, int ALIGNED> NF_DEVICE constexpr int access_elements() {
   int n = 16 / (int)sizeof(T);
   if (n > N) n = N;
   if (n > ALIGNED) n = ALIGNED;

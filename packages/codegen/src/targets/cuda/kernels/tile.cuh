@@ -305,10 +305,10 @@ template <class C, class Tile, class ALoader, class BLoader> NF_DEVICE void mult
   }
 }
 
-/* Columns of one call of an epilogue: `Epi::columns` where it says so, else 16 bytes of the operands' type, 8 at most. */
+/* Columns of one call of an epilogue: `Epi::columns` where it says so, else 8 for 16-bit operands and 4 for others. */
 template <class Epi, class E> NF_DEVICE constexpr int store_columns() {
   if constexpr (requires { Epi::columns; }) return Epi::columns;
-  else return sizeof(typename E::Storage) == 4 ? 4 : 8;
+  else return sizeof(typename E::Storage) == 2 ? 8 : 4;
 }
 
 /* Hands the tile to the epilogue: `rows` and `columns` are what is left of the result from the tile's first element on, `row_of` makes
