@@ -10,6 +10,6 @@ export type {
   Target,
 } from "./target.js";
 export { cpuTargets } from "./targets/cpu/index.js";
-export { type Capability, capabilities, capabilityOf } from "./targets/cuda/capabilities.js";
+export { type Capability, capabilities, capabilityOf, runsOn } from "./targets/cuda/capabilities.js";
 export { cudaTargets, emulatedTargets } from "./targets/cuda/index.js";
 export * from "./toolchain/index.js";

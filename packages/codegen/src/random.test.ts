@@ -2,6 +2,7 @@ import { evaluate, Graph, inputOp, type Value } from "@nimforge/ir";
 import { optimize } from "@nimforge/passes";
 import type { Tensor } from "@nimforge/tensor";
 import { expect, test } from "vitest";
+import { emulatedTargets } from "./index.js";
 import { randomProgram } from "./random-graph.test.helper.js";
 import { differs, mismatches, runnableTargets } from "./run.test.helper.js";
 
@@ -15,9 +16,13 @@ test("the programs are worth running", () => {
   expect(programs.some(({ inputs }) => inputs.some((set) => set.some((x) => x.data.length === 0)))).toBe(true);
 });
 
-test.each(runnableTargets)("$name gives what the interpreter gives", { timeout: 120_000 }, async (target) => {
-  expect(await mismatches(programs, target)).toEqual([]);
-});
+test.each([...runnableTargets, ...emulatedTargets.filter(({ name }) => name === "emulated-sm_80")])(
+  "$name gives what the interpreter gives",
+  { timeout: 120_000 },
+  async (target) => {
+    expect(await mismatches(programs, target)).toEqual([]);
+  },
+);
 
 /** The same operators with the inputs known: everything can be folded. */
 function onConstants(graph: Graph, inputs: readonly Tensor[]): Graph {

@@ -6,6 +6,6 @@ export { compileEmulated, type EmulatedOptions } from "./emulated.js";
 export { compileImage, type ImageOptions } from "./image.js";
 export { type CpuLevel, compileFlags, cpuLevels, type OptimizationLevel } from "./levels.js";
 export { type CudaToolkit, cudaInstallHint, detectCuda, detectNvcc, type Nvcc } from "./nvcc.js";
-export { detectNvrtc, type Nvrtc } from "./nvrtc.js";
+export type { Nvrtc } from "./nvrtc.js";
 export type { KernelResources } from "./resources.js";
 export type { SourceFile } from "./sources.js";

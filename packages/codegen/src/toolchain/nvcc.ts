@@ -3,7 +3,7 @@ import { access, constants } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { NimforgeError } from "@nimforge/tensor";
 import { type Environment, runChild } from "./child.js";
-import { type Found, findNvrtc, type Nvrtc, toolkitRoots } from "./nvrtc.js";
+import { type Found, findNvrtc, type Nvrtc, namedToolkits, type Places, systemPlaces } from "./nvrtc.js";
 
 export interface Nvcc {
   readonly kind: "nvcc";
@@ -30,16 +30,15 @@ const installCommands: Readonly<Record<string, string | undefined>> = {
 export const cudaInstallHint = (platform: string = process.platform): string =>
   installCommands[platform] ?? "build on Linux with the CUDA toolkit (developer.nvidia.com/cuda-downloads)";
 
-const usualRoot = "/usr/local/cuda";
-
 const searches = new Map<string, Promise<Found<Nvcc>>>();
 
 /** nvcc; looked for once for each environment in a process. */
-export function findNvcc(env: Environment = process.env): Promise<Found<Nvcc>> {
+export function findNvcc(env: Environment = process.env, places: Places = systemPlaces): Promise<Found<Nvcc>> {
+  const inToolkit = (root: string) => join(root, "bin", "nvcc");
   const candidates = [
-    ...toolkitRoots(env).map((root) => join(root, "bin", "nvcc")),
+    ...namedToolkits(env).map(inToolkit),
     ...(env.PATH ?? "").split(delimiter).flatMap((dir) => (dir === "" ? [] : [join(dir, "nvcc")])),
-    join(usualRoot, "bin", "nvcc"),
+    ...places.toolkits.map(inToolkit),
   ];
   const key = candidates.join("\0");
   let search = searches.get(key);
@@ -94,8 +93,8 @@ export const hostCompilerFault = (diagnostics: string): string | undefined =>
  * nvcc.
  * @throws NimforgeError toolchain (exit 9) when there is none, naming what was tried and what to install
  */
-export async function detectNvcc(env: Environment = process.env): Promise<Nvcc> {
-  const nvcc = await findNvcc(env);
+export async function detectNvcc(env?: Environment, places?: Places): Promise<Nvcc> {
+  const nvcc = await findNvcc(env, places);
   if ("found" in nvcc) return nvcc.found;
   throw missing(nvcc.faults);
 }
@@ -104,10 +103,10 @@ export async function detectNvcc(env: Environment = process.env): Promise<Nvcc> 
  * What compiles CUDA here: nvcc, else NVRTC.
  * @throws NimforgeError toolchain (exit 9) when there is neither, naming what was tried and what to install
  */
-export async function detectCuda(env: Environment = process.env): Promise<CudaToolkit> {
-  const nvcc = await findNvcc(env);
+export async function detectCuda(env?: Environment, places?: Places): Promise<CudaToolkit> {
+  const nvcc = await findNvcc(env, places);
   if ("found" in nvcc) return nvcc.found;
-  const nvrtc = await findNvrtc(env);
+  const nvrtc = await findNvrtc(env, places);
   if ("found" in nvrtc) return nvrtc.found;
   throw missing([...nvcc.faults, ...nvrtc.faults]);
 }

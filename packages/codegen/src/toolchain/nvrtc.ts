@@ -53,33 +53,32 @@ export async function placeHelper(folder: string, signal?: AbortSignal, cacheDir
   return path;
 }
 
+/** Where the system keeps toolkits and libraries. */
+export const systemPlaces = {
+  toolkits: ["/usr/local/cuda"],
+  libraries: ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"],
+};
+export type Places = typeof systemPlaces;
+
+/** Toolkits that the user named. */
+export const namedToolkits = (env: Environment): string[] =>
+  [env.CUDA_HOME, env.CUDA_PATH].filter((root) => root !== undefined && root !== "") as string[];
+
 const searches = new Map<string, Promise<Found<Nvrtc>>>();
 
 /** libnvrtc; looked for once for each environment in a process. */
-export function findNvrtc(env: Environment = process.env): Promise<Found<Nvrtc>> {
-  const key = folders(env).join("\0");
-  let search = searches.get(key);
-  if (!search) searches.set(key, (search = searchNvrtc(folders(env))));
-  return search;
-}
-
-/** Folders that may hold a toolkit, in the order of preference. */
-export const toolkitRoots = (env: Environment): string[] => [
-  ...new Set([env.CUDA_HOME, env.CUDA_PATH].filter((root) => root !== undefined && root !== "") as string[]),
-];
-
-/** Where toolkits and the loader keep libraries. */
-function folders(env: Environment): string[] {
-  return [
-    ...new Set([
-      ...toolkitRoots(env).flatMap((root) => [join(root, "lib64"), join(root, "lib")]),
-      ...(env.LD_LIBRARY_PATH ?? "").split(delimiter).filter((dir) => dir !== ""),
-      "/usr/local/cuda/lib64",
-      "/usr/lib/x86_64-linux-gnu",
-      "/usr/lib64",
-      "/usr/lib",
-    ]),
+export function findNvrtc(env: Environment = process.env, places: Places = systemPlaces): Promise<Found<Nvrtc>> {
+  const inToolkit = (root: string) => [join(root, "lib64"), join(root, "lib")];
+  const folders = [
+    ...namedToolkits(env).flatMap(inToolkit),
+    ...(env.LD_LIBRARY_PATH ?? "").split(delimiter).filter((dir) => dir !== ""),
+    ...places.toolkits.flatMap(inToolkit),
+    ...places.libraries,
   ];
+  const key = folders.join("\0");
+  let search = searches.get(key);
+  if (!search) searches.set(key, (search = searchNvrtc([...new Set(folders)])));
+  return search;
 }
 
 async function searchNvrtc(dirs: readonly string[]): Promise<Found<Nvrtc>> {
@@ -112,10 +111,4 @@ async function probeNvrtc(library: string): Promise<Nvrtc | string> {
   } catch (error) {
     return (error as Error).message;
   }
-}
-
-/** NVRTC. @returns undefined when there is none */
-export async function detectNvrtc(env: Environment = process.env): Promise<Nvrtc | undefined> {
-  const nvrtc = await findNvrtc(env);
-  return "found" in nvrtc ? nvrtc.found : undefined;
 }

@@ -57,10 +57,7 @@ export const firstLines = (text: string): string => text.trim().split("\n").slic
 export function compileError(file: SourceFile, diagnostics: string): NimforgeError {
   const escaped = file.name.replace(/[.]/g, "\\.");
   // GCC and Clang write `name:12:`, nvcc `name(12):`; an error inside a header ends with the line of the file that led there.
-  const line = new RegExp(
-    `^(?:${escaped}[:(](\\d+)[:)]|.*\\bat line (\\d+) of ${escaped}$|In file included from ${escaped}:(\\d+))`,
-    "m",
-  ).exec(diagnostics);
+  const line = new RegExp(`^${escaped}[:(](\\d+)[:)]|\\bat line (\\d+) of ${escaped}$`, "m").exec(diagnostics);
   const number = Number(line?.slice(1).find((group) => group !== undefined));
   const kernel = kernelNamed(diagnostics) ?? (line ? kernelAt(file.text, number) : undefined);
   return internalError(

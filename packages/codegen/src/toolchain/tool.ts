@@ -77,15 +77,23 @@ export async function together<T, R>(
   }
 }
 
+const folders = new Set<string>();
+let watching = false;
+
 /** Gives work a temporary folder that is gone afterwards, also when this process exits in between. */
 export async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
+  if (!watching) {
+    watching = true;
+    process.on("exit", () => {
+      for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+    });
+  }
   const folder = await mkdtemp(join(tmpdir(), "nimforge-"));
-  const removeFolder = () => rmSync(folder, { recursive: true, force: true });
-  process.once("exit", removeFolder);
+  folders.add(folder);
   try {
     return await work(folder);
   } finally {
-    process.off("exit", removeFolder);
     await rm(folder, { recursive: true, force: true });
+    folders.delete(folder);
   }
 }

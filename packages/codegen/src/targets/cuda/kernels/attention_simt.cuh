@@ -95,18 +95,20 @@ NF_DEVICE void attention_simt(const AttentionArgs& a, const AttentionOptions& o,
     request(chunk, false);
     const float* const key = shared<float>(C::ring_at);
     float s[RS][KS] = {};
-    NF_UNROLL
-    for (int d = 0; d < C::dk; d += 4) {
-      Vec<float, 4> kd[KS];
+    for (int d0 = 0; d0 < C::dk; d0 += 16) { /* not unrolled: fragments loaded far ahead would cost registers */
       NF_UNROLL
-      for (int i = 0; i < KS; ++i) kd[i] = ld<float, 4>(key + (member + 16 * i) * C::key_pitch + d);
-      NF_UNROLL
-      for (int r = 0; r < RS; ++r) {
-        const Vec<float, 4> qd = ld<float, 4>(queries + (first_row + r) * C::key_pitch + d);
+      for (int d = d0; d < d0 + 16; d += 4) {
+        Vec<float, 4> kd[KS];
         NF_UNROLL
-        for (int i = 0; i < KS; ++i)
+        for (int i = 0; i < KS; ++i) kd[i] = ld<float, 4>(key + (member + 16 * i) * C::key_pitch + d);
+        NF_UNROLL
+        for (int r = 0; r < RS; ++r) {
+          const Vec<float, 4> qd = ld<float, 4>(queries + (first_row + r) * C::key_pitch + d);
           NF_UNROLL
-          for (int e = 0; e < 4; ++e) s[r][i] = fma(qd[e], kd[i][e], s[r][i]);
+          for (int i = 0; i < KS; ++i)
+            NF_UNROLL
+            for (int e = 0; e < 4; ++e) s[r][i] = fma(qd[e], kd[i][e], s[r][i]);
+        }
       }
     }
     const bool whole = at.sees_all(j0, C::keys);

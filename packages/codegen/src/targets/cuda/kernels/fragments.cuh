@@ -62,6 +62,8 @@ template <int N> struct WgmmaShape {
   }
 };
 
+#if !defined(__CUDACC__)
+
 /* The tables: cells of every (lane, element), and back: lane * elements + element of every cell, k innermost for both
  * operands. */
 template <class S> struct FragmentTable {
@@ -84,5 +86,7 @@ template <class S> struct FragmentTable {
 };
 
 template <class S> inline constexpr FragmentTable<S> fragments{};
+
+#endif
 
 }  // namespace nf

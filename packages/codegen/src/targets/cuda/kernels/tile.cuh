@@ -87,27 +87,27 @@ template <class M, int BM, int BN, int BK, int WARPS_M, int WARPS_N, int STAGES>
   static_assert(warp_rows % 16 == 0 && warp_columns % 16 == 0 && STAGES >= 2);
 };
 
-/* name             = math, storage   BM  BN  BK warps stages    threads  shared bytes (7.5: two stages)  from
- * f16_128x256      = tensor fp16    128 256  32  2x4  4           256     98304  (49152)                 7.5
- * f16_128x128      = tensor fp16    128 128  32  2x2  3           128     49152  (32768)                 7.5
+/* name             = math, storage   BM  BN  BK warps stages    threads  shared bytes (7.5: two stages)  from capability
+ * f16_128x256      = tensor fp16    128 256  32  2x4  4           256     98304  (49152)                 7.5, large gemm only
+ * f16_128x128      = tensor fp16    128 128  32  2x4  3           256     49152  (32768)                 7.5
  * f16_128x64       = tensor fp16    128  64  32  2x2  4           128     49152  (24576)                 7.5
  * f16_64x64        = tensor fp16     64  64  64  2x2  3           128     49152  (32768)                 7.5
  * f16_32x64        = tensor fp16     32  64  64  1x4  4           128     49152  (24576)                 7.5
  * f16_16x64        = tensor fp16     16  64  64  1x4  4           128     40960  (20480)                 7.5
  * f16_16x32        = tensor fp16     16  32 128  1x2  4            64     49152  (24576)                 7.5
  * bf16_...         = as f16_...                                                                          8.0
- * tf32_128x128     = tensor fp32    128 128  16  2x2  3           128     49152                          8.0
+ * tf32_128x128     = tensor fp32    128 128  16  2x4  3           256     49152                          8.0
  * tf32_128x64      = tensor fp32    128  64  16  2x2  4           128     49152                          8.0
  * tf32_64x64       = tensor fp32     64  64  32  2x2  3           128     49152                          8.0
  * tf32_16x64       = tensor fp32     16  64  32  1x4  4           128     40960                          8.0
- * s8_128x128       = tensor int8    128 128  64  2x2  3           128     49152  (32768)                 7.5
+ * s8_128x128       = tensor int8    128 128  64  2x4  3           256     49152  (32768)                 7.5
  * s8_64x64         = tensor int8     64  64 128  2x2  3           128     49152  (32768)                 7.5
  * s8_16x64         = tensor int8     16  64 128  1x4  4           128     40960  (20480)                 7.5
  * f32_128x128      = simt fp32      128 128  16  4x2  3           256     49152  (36864)                 7.5
  * f32_128x64       = simt fp32      128  64  16  4x1  3           128     36864  (24576)                 7.5
- * f32_64x64        = simt fp32       64  64  16  2x2  3           128     24576  (20480)                 7.5
+ * f32_64x64        = simt fp32       64  64  16  2x2  3           128     24576  (16384)                 7.5
  * f32_16x64        = simt fp32       16  64  32  1x2  4            64     40960  (20480)                 7.5
- * simt_f16_64x64   = simt fp16       64  64  32  2x2  3           128     24576  (20480)                 7.5
+ * simt_f16_64x64   = simt fp16       64  64  32  2x2  3           128     24576  (16384)                 7.5
  * simt_f16_16x64   = simt fp16       16  64  32  1x2  4            64     20480  (10240)                 7.5
  * simt_bf16_...    = as simt_f16_...                                                                     7.5 */
 using f16_128x256 = TileConfig<TensorCore<Float16>, 128, 256, 32, 2, 4, 4>;
@@ -328,7 +328,7 @@ NF_DEVICE void store_tile(const Tile& tile, Index rows, Index columns, Index col
     NF_ROLLED for (int i = lane(); i < 16 * per_row; i += 32) {
       const int r = i / per_row, c = i % per_row * V;
       const Index m = tile.row0 + s * 16 + r, n = tile.column0 + c;
-      if (m >= rows || n >= columns) continue;
+      if (m >= rows) continue;
       const Acc* from = slab + r * C::slab_pitch + c;
       const auto row = row_of(m);
       if (n + V <= columns) {
