@@ -12,7 +12,8 @@ const help = `Runs the ONNX backend suite and counts what passes.
   npm run -s conformance -- --target cpu --only conv       cases with "conv" in their name, on the CPU
   npm run -s conformance -- --json
 
-  --target LIST   interpreter, cpu, cpu-x86-64, cpu-x86-64-v3, cpu-x86-64-v4 (default interpreter,cpu)
+  --target LIST   interpreter, cpu, cpu-x86-64, cpu-x86-64-v3, cpu-x86-64-v4,
+                  emulated-sm_75, emulated-sm_80, emulated-sm_90 (default interpreter,cpu)
   --only TEXT     only cases whose name contains TEXT
   --jobs N        child processes (default 2)
   --json          one JSON value on stdout

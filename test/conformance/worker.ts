@@ -2,7 +2,7 @@
  * A child process that runs jobs. Before anything that could hang or crash it says which cases are at stake and for how long, so that the
  * parent can name the culprit whatever happens.
  */
-import { runOnCpu } from "./cpu.js";
+import { runCompiled } from "./compiled.js";
 import { runOnInterpreter } from "./interpreter.js";
 import { type Outcome, outcomeOf } from "./outcome.js";
 import { type Case, Suite } from "./suite.js";
@@ -25,7 +25,7 @@ export interface Reporter {
 
 export type Runner = (suite: Suite, cases: readonly Case[], reporter: Reporter, target: string) => Promise<void>;
 
-const runnerOf = (target: string): Runner => (target === "interpreter" ? runOnInterpreter : runOnCpu);
+const runnerOf = (target: string): Runner => (target === "interpreter" ? runOnInterpreter : runCompiled);
 
 const send = (message: Message) => process.send?.(message);
 let suite: Suite | undefined;

@@ -25,6 +25,7 @@ import {
 import {
   buildKernel,
   chooseLayouts,
+  type GroupRules,
   group,
   isMaterializedSource,
   type Kernel,
@@ -67,16 +68,17 @@ export function lowerProgram(
   kernelOf: KernelTable,
   sizeHint: (symbol: SymbolAtom) => number,
 ): LoweredProgram {
-  refuseUnsupported(graph, target);
   const layoutOf = chooseLayouts(graph);
-  const grouping = group(graph, target.rules(layoutOf, sizeHint));
+  const rules = target.rules(layoutOf, sizeHint);
+  refuseUnsupported(graph, target, rules);
+  const grouping = group(graph, rules);
   const kernels: Kernel[] = orderLaunches([...grouping.kernels], graph, (dim) =>
     Math.max(1, evaluateDim(dim, sizeHint)),
   );
   return new Lowering(name, graph, target, kernelOf, layoutOf, kernels, sizeHint).run();
 }
 
-function refuseUnsupported(graph: Graph, target: Target): void {
+function refuseUnsupported(graph: Graph, target: Target, { matchAnchor }: GroupRules): void {
   const refused: { node: Node; why: string }[] = [];
   for (const node of graph.nodes()) {
     if (
@@ -88,7 +90,7 @@ function refuseUnsupported(graph: Graph, target: Target): void {
     const odd = node.outputs.find(
       (value) => value.type.kind !== "tensor" || ["string", "complex64", "complex128"].includes(value.type.dtype),
     );
-    if (!node.computes) refused.push({ node, why: "has no kernel" });
+    if (!node.computes && !matchAnchor(node)) refused.push({ node, why: "has no kernel" });
     else if (odd) refused.push({ node, why: "works on strings, sequences or complex numbers" });
   }
   if (refused.length === 0) return;

@@ -22,7 +22,7 @@ export const runnableTargets: readonly Target[] = cpuTargets.filter((target) =>
 /** What the compiled programs give that the interpreter, on the graphs as they were built, does not. */
 export async function mismatches(programs: readonly TestProgram[], target: Target): Promise<string[]> {
   const generated = await generate(
-    programs.map(({ name, graph }) => ({ name, graph: optimize(graph) })),
+    programs.map(({ name, graph }) => ({ name, graph: optimize(graph, { keep: target.keeps }) })),
     target,
   );
   const engine = openEngine(

@@ -1,5 +1,5 @@
 /** What a target is to the rest of the compiler: rules for grouping, a printer, a toolchain. One folder of `targets/` each. */
-import type { Dim, SymbolAtom } from "@nimforge/ir";
+import type { Dim, Node, SymbolAtom } from "@nimforge/ir";
 import type { GroupRules, Kernel } from "@nimforge/passes";
 import type { Arguments } from "./cpp/arguments.js";
 import type { LayoutOf } from "./cpp/operands.js";
@@ -62,6 +62,8 @@ export interface Target {
   readonly family: "cpu" | "cuda";
   /** Version of the launch ABI (abi.h) that its kernels are written for. */
   readonly abi: number;
+  /** Composites that it has a template for: the optimizer leaves them whole. */
+  keeps?(node: Node): boolean;
   rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): GroupRules;
   print(kernel: Kernel, name: string, layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): PrintedKernel;
   /** Compiles kernels to as many images as suit the target. */

@@ -82,6 +82,8 @@ interface Profile {
 
 export function group(graph: Graph, rules: GroupRules): Grouping {
   const nodes = graph.nodes();
+  /** Printed from its declaration, or a template's. */
+  const launches = (node: Node) => node.computes !== undefined || rules.matchAnchor(node) !== undefined;
   const outputs = new Set(graph.outputs.map(({ value }) => value));
   const materialized = new Map<Value, string>();
   const readers = new Map<Value, Node[]>();
@@ -97,7 +99,7 @@ export function group(graph: Graph, rules: GroupRules): Grouping {
   const rootsOf = (value: Value): Set<Value> | undefined => {
     const roots = new Set<Value>();
     for (const reader of readers.get(value) ?? []) {
-      if (!reader.computes) return undefined;
+      if (!launches(reader)) return undefined;
       for (const result of reader.outputs) {
         if (materialized.has(result)) roots.add(result);
         else for (const root of inlinedInto.get(result) ?? []) roots.add(root);
@@ -110,7 +112,7 @@ export function group(graph: Graph, rules: GroupRules): Grouping {
   const place = (value: Value): string | Set<Value> => {
     const { node } = value;
     if (outputs.has(value)) return "graph output";
-    if (!node.computes) return "computed on the host";
+    if (!launches(node)) return "computed on the host";
     const roots = rootsOf(value);
     if (!roots) return "read by a host operator";
     if (roots.size === 0) return roots; // unused output
@@ -154,7 +156,7 @@ export function group(graph: Graph, rules: GroupRules): Grouping {
   const hostNodes: Node[] = [];
   for (const node of nodes) {
     if (node.outputs.some(isMaterializedSource)) continue;
-    if (!node.computes) {
+    if (!launches(node)) {
       hostNodes.push(node);
       continue;
     }
@@ -169,12 +171,14 @@ export function group(graph: Graph, rules: GroupRules): Grouping {
 }
 
 function profile(value: Value, rules: GroupRules): Profile {
-  const compute = value.node.computes![value.index]!;
+  const anchor = rules.matchAnchor(value.node) !== undefined;
+  const compute = value.node.computes?.[value.index];
+  if (!compute) return { operations: 0, reduces: true, anchor };
   let operations = 0;
   visitExpr(compute.body, (part) => {
     if (part.kind === "call" && part.op !== "select" && part.dtype !== "bool") operations += heavy.has(part.op) ? 4 : 1;
   });
-  return { operations, reduces: hasReduce(compute.body), anchor: rules.matchAnchor(value.node) !== undefined };
+  return { operations, reduces: hasReduce(compute.body), anchor };
 }
 
 const sizeOfShape = (shape: readonly Dim[], rules: GroupRules): number =>

@@ -20,6 +20,8 @@ export interface RowAxes {
   readonly members: readonly { readonly name: string; readonly axes: readonly number[] }[];
   /** The axis of the columns. */
   readonly column: number;
+  /** Where the row's columns begin on that axis, and of what power of two that is a multiple; left out: at 0. */
+  readonly begin?: { readonly text: string; readonly aligned: number };
 }
 
 /** Rows of a matrix product: batch axes flattened, then the row. */
@@ -54,7 +56,7 @@ export class FunctorPrinter {
   epilogue(rows: RowAxes): string {
     const { kernel, layoutOf } = this;
     const { body, output, axes } = kernel;
-    const { printer, column } = this.#printer(rows, axes);
+    const { printer, column, base, limit } = this.#printer(rows, axes);
     const at = offsetOf(
       output.shape,
       layoutOf(output),
@@ -70,7 +72,7 @@ export class FunctorPrinter {
       kernel,
       layoutOf,
       body,
-      { axis: column, base: "c", length: "V", limit: maxColumns },
+      { axis: column, base, length: "V", limit },
       (inside, lines) => {
         const value = inside.expr(body, lines);
         if (unit) lines.lines.push(`result.v[e] = ${encoded(output.dtype, value)};`);
@@ -88,14 +90,14 @@ export class FunctorPrinter {
       "for (int e = 0; e < V; ++e) {",
       ...run.each,
       "}",
-      unit ? `nf::store_run<${Math.min(maxColumns, aligned)}>(out + ${place}, result);` : "",
+      unit ? `nf::store_run<${Math.min(limit, aligned)}>(out + ${place}, result);` : "",
       "}",
     ]);
   }
 
   /** `template <int V> load(out, row, c)`: columns c … c + V of an operand's rows. */
   prologue(element: Expr, axes: readonly LoopAxis[], rows: RowAxes): string {
-    const { printer, column } = this.#printer(rows, axes);
+    const { printer, column, base, limit } = this.#printer(rows, axes);
     const scope = new Scope();
     const run = printRun(
       printer,
@@ -103,7 +105,7 @@ export class FunctorPrinter {
       this.kernel,
       this.layoutOf,
       element,
-      { axis: column, base: "c", length: "V", limit: maxColumns },
+      { axis: column, base, length: "V", limit },
       (inside, lines) => void lines.lines.push(`values[e] = ${inside.expr(element, lines)};`),
     );
     return this.#struct("Prologue", rows, [
@@ -125,7 +127,7 @@ export class FunctorPrinter {
     return isSmallFloat(dtype) ? printer.round(dtype, text) : text;
   }
 
-  #printer(rows: RowAxes, axes: readonly LoopAxis[]): { printer: Printer; column: string } {
+  #printer(rows: RowAxes, axes: readonly LoopAxis[]) {
     const names = new Names();
     const options = {
       args: this.args,
@@ -145,8 +147,9 @@ export class FunctorPrinter {
         names.variables.set(atom.key, k === 0 ? divided : `(${divided} % ${size(axes[axis]!.extent)})`);
       });
     const column = asSymbol(axes[rows.column]!.variable)?.key ?? "@none";
-    names.variables.set(column, "c");
-    return { printer, column };
+    const base = rows.begin ? `(${rows.begin.text} + c)` : "c";
+    names.variables.set(column, base);
+    return { printer, column, base, limit: Math.min(maxColumns, rows.begin?.aligned ?? maxColumns) };
   }
 
   #struct(type: string, rows: RowAxes, method: readonly string[]): string {

@@ -8,7 +8,7 @@ import type { KernelSource, Target } from "../../target.js";
 import { compileCubins, compileEmulated, type SourceFile } from "../../toolchain/index.js";
 import { type Capability, capabilities } from "./capabilities.js";
 import { printLoops } from "./loops.js";
-import { matchAnchor, printTemplate, refusesAnchor } from "./templates.js";
+import { keepsWhole, matchAnchor, printTemplate, refusesAnchor } from "./templates.js";
 
 const kernels = fileURLToPath(new URL("../../../src/targets/cuda/kernels", import.meta.url));
 const cpuKernels = fileURLToPath(new URL("../../../src/targets/cpu/kernels", import.meta.url));
@@ -58,6 +58,7 @@ function cudaTarget(capability: Capability): Target {
     name: capability.name,
     family: "cuda",
     abi: 2,
+    keeps: keepsWhole(capability),
     rules: rulesFor(capability),
     print: (kernel, name, layoutOf, sizeHint) =>
       kernel.anchor

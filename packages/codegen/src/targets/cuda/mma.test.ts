@@ -15,7 +15,7 @@ const kernels = fileURLToPath(new URL("./kernels", import.meta.url));
 const root = fileURLToPath(new URL("../../../../../", import.meta.url));
 const emulator = join(root, "native/emulator");
 const includes = [`-I${kernels}`, `-I${join(root, "packages/engine/schema")}`];
-const cxx = process.env["CXX"] ?? "g++";
+const cxx = process.env.CXX ?? "g++";
 
 let folder: string;
 let objects: string[];

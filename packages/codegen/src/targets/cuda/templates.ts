@@ -12,7 +12,6 @@ import {
   hasReduce,
   mul,
   type Node,
-  type OpContext,
   operandsOf,
   type SymbolAtom,
   type Value,
@@ -20,70 +19,17 @@ import {
 import { type AnchorMatch, type Kernel, stridesOf } from "@nimforge/passes";
 import { elementBytes } from "@nimforge/tensor";
 import { type Access, affineAccess, convolution, pixelStrides, sizes, window } from "../../cpp/anchors.js";
-import { Arguments, type PackedConstant } from "../../cpp/arguments.js";
+import { Arguments } from "../../cpp/arguments.js";
 import { bindBuffers, type LayoutOf } from "../../cpp/operands.js";
 import type { PrintedKernel } from "../../target.js";
+import { attention } from "./attention.js";
 import type { Capability } from "./capabilities.js";
 import { FunctorPrinter, matrixRows, pixelRows, type RowAxes } from "./functors.js";
 import { needsWideIndex } from "./loops.js";
 import { packConv, packConvTranspose, packDepthwise, packMatrix, paddedTo8 } from "./pack.js";
 import { divisor } from "./runs.js";
+import { multiplies, type Site, type Template } from "./template.js";
 import { chooseTiles, sharedBytes, threadsOf, tileBlocks, tilesFor } from "./tiles.js";
-
-/** One kernel of a launch: the function's text up to its functors, and its geometry. */
-interface Instance {
-  readonly guard?: Dim;
-  readonly call: string;
-  readonly items: Dim;
-  readonly threads: number;
-  readonly scratch: number;
-}
-
-interface Printed {
-  /** The first integers of the launch. */
-  readonly dims: readonly Dim[];
-  readonly instances: readonly Instance[];
-  readonly headers: readonly string[];
-  /** Takes the place of the weights as they are. */
-  readonly packed?: { readonly weights: Value; readonly as: PackedConstant };
-}
-
-/** What a template may use while printing. */
-interface Site {
-  readonly kernel: Kernel;
-  readonly node: Node;
-  readonly attributes: OpContext;
-  readonly capability: Capability;
-  readonly sizeHint: (symbol: SymbolAtom) => number;
-  /** Strides of streamed operand k along its own axes, or undefined when it has a prologue. */
-  access(k: number): Access | undefined;
-  readonly outputStrides: readonly Dim[];
-  /** The first element of streamed operand k. */
-  source(k: number): string;
-  weights(value: Value): string;
-  readonly prologue: string;
-}
-
-interface Template {
-  /** Which nodes; undefined: not this one. */
-  match(node: Node): AnchorMatch | undefined;
-  /** How the template counts the rows of its output, and those of its first operand. */
-  rows(rank: number): RowAxes;
-  operandRows(rank: number): RowAxes;
-  print(site: Site): Printed;
-}
-
-const floats = new Set(["float32", "float16", "bfloat16"]);
-
-/** All operands have the same type, one that templates multiply. */
-const multiplies = (...values: (Value | undefined)[]) => {
-  const [first] = values as unknown as readonly [Value];
-  return (
-    first.type.kind === "tensor" &&
-    floats.has(first.dtype) &&
-    values.every((value) => value === undefined || (value.type.kind === "tensor" && value.dtype === first.dtype))
-  );
-};
 
 const cppElement: Readonly<Record<string, string>> = {
   float32: "nf::Float32",
@@ -321,17 +267,22 @@ const depthwise: Template = {
   },
 };
 
-const templates: Readonly<Record<string, Template>> = { conv, depthwise, convTranspose, matmul, gemm };
+const templates: Readonly<Record<string, Template>> = { conv, depthwise, convTranspose, matmul, gemm, attention };
 
 /** The templates of a capability: types without a tile there have none. */
 export function matchAnchor(capability: Capability) {
   return (node: Node): AnchorMatch | undefined => {
     for (const template of Object.values(templates)) {
-      const match = template.match(node);
+      const match = template.match(node, capability);
       if (match) return tilesFor(node.outputs[0]!.dtype, capability).length > 0 ? match : undefined;
     }
     return undefined;
   };
+}
+
+/** Composites that a template computes as a whole. */
+export function keepsWhole(capability: Capability) {
+  return (node: Node): boolean => attention.match(node, capability) !== undefined;
 }
 
 /** Leading axes whose rows follow each other at one distance, so that they count as one axis. */
@@ -401,7 +352,7 @@ export function printTemplate(
   if (printed.packed) args.buffers[args.buffers.indexOf(printed.packed.weights)] = printed.packed.as;
 
   const functors = new FunctorPrinter(kernel, layoutOf, args, "float");
-  const texts = [functors.epilogue(template.rows(kernel.output.shape.length))];
+  const texts = [functors.epilogue(template.rows(kernel.output.shape.length, node))];
   const pointers = [...kernel.inputs.map((_, k) => `x${k}`), "out"].join(", ");
   const make = (type: string, variable: string) => `const ${name}_::${type}<decltype(L)> ${variable}{L, ${pointers}};`;
   const prepare = [make("Epilogue", "epi")];

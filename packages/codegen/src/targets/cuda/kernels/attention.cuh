@@ -108,7 +108,7 @@ NF_DEVICE KeyRange key_range(const AttentionArgs& a, const AttentionOptions& o, 
 struct AttentionBlock {
   Index b, head, first, total; /* rows [first, first + Config::rows) of `total` */
   KeyRange range;
-  Index i0, i1;                /* first and last query of the block */
+  Index i0, i1;                /* first and last query of the block; the last may lie behind the end */
   Index begin, end;            /* chunks of keys that any row sees */
   NF_DEVICE bool sees_all(Index j, int keys) const { return j >= range.low(i1) && j + keys <= range.high(i0); }
 };
@@ -121,8 +121,7 @@ NF_DEVICE AttentionBlock attention_block(const AttentionArgs& a, const Attention
   at.first = (tiles - 1 - (item - pair * tiles)) * rows;
   at.b = pair / a.heads, at.head = pair - at.b * a.heads;
   at.range = key_range(a, o, at.b);
-  const Index last = at.first + rows < at.total ? at.first + rows - 1 : at.total - 1;
-  at.i0 = at.first / a.group, at.i1 = last / a.group;
+  at.i0 = at.first / a.group, at.i1 = (at.first + rows - 1) / a.group;
   const Index low = at.range.low(at.i0), high = at.range.high(at.i1);
   at.begin = low / keys;
   at.end = high > low ? (high + keys - 1) / keys : at.begin;
@@ -227,11 +226,6 @@ NF_DEVICE void attention(const AttentionArgs& a, const AttentionOptions& o, cons
   const unsigned short* const qb = (const unsigned short*)q + at.b * a.q[0] + at.head * a.group * a.q[1];
   const unsigned short* const kb = (const unsigned short*)k + at.b * a.k[0] + at.head * a.k[1];
   const unsigned short* const vb = (const unsigned short*)v + at.b * a.v[0] + at.head * a.v[1];
-  attention_copy<C::dk, C::rows, C::threads, C::vec>(queries, a.size, a.q[3], [&](int row) {
-    const Index r = at.first + row, i = r / a.group, g = r - i * a.group;
-    return AttentionSource{r < at.total ? qb + g * a.q[1] + i * a.q[2] : qb, r < at.total};
-  });
-
   /* K and V alternate in the ring: tile 2 n is K of the block's n-th chunk, tile 2 n + 1 its V. */
   const Index tiles = 2 * (at.end - at.begin);
   const auto tile_at = [&](Index t) { return shared<char>(C::ring_at) + (int)(t % C::ring) * C::tile_bytes; };
@@ -257,6 +251,11 @@ NF_DEVICE void attention(const AttentionArgs& a, const AttentionOptions& o, cons
     request(t + C::ring - 1);
     return tile_at(t);
   };
+  if (tiles > 0)
+    attention_copy<C::dk, C::rows, C::threads, C::vec>(queries, a.size, a.q[3], [&](int row) {
+      const Index r = at.first + row, i = r / a.group, g = r - i * a.group;
+      return AttentionSource{r < at.total ? qb + g * a.q[1] + i * a.q[2] : qb, r < at.total};
+    });
   for (int t = 0; t < C::ring - 1; ++t) request(t);
 
   /* This thread's two rows. */
@@ -386,13 +385,11 @@ NF_DEVICE void attention(const AttentionArgs& a, const AttentionOptions& o, cons
       }
     }
   }
-  cp_async_wait<0>();
 
   if constexpr (Mask::active) {
     NF_UNROLL
     for (int h = 0; h < 2; ++h) seen[h] = (ballot(seen[h]) >> (l & ~3) & 15) != 0;
     if constexpr (C::wn > 1) {
-      sync();
       if (quad == 0)
         NF_UNROLL
         for (int h = 0; h < 2; ++h) maxima[(wm * 16 + h * 8 + l / 4) * C::wn + wn] = seen[h];

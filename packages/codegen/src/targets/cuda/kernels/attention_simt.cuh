@@ -53,10 +53,11 @@ NF_DEVICE void attention_simt(const AttentionArgs& a, const AttentionOptions& o,
   const float* const qb = q + at.b * a.q[0] + at.head * a.group * a.q[1];
   const float* const kb = k + at.b * a.k[0] + at.head * a.k[1];
   const float* const vb = v + at.b * a.v[0] + at.head * a.v[1];
-  attention_copy_f32<C::dk, C::rows, C::key_pitch, C::threads, C::vec>(queries, a.size, a.q[3], [&](int row) {
-    const Index r = at.first + row, i = r / a.group, g = r - i * a.group;
-    return AttentionSourceF32{r < at.total ? qb + g * a.q[1] + i * a.q[2] : qb, r < at.total};
-  });
+  if (at.begin < at.end)
+    attention_copy_f32<C::dk, C::rows, C::key_pitch, C::threads, C::vec>(queries, a.size, a.q[3], [&](int row) {
+      const Index r = at.first + row, i = r / a.group, g = r - i * a.group;
+      return AttentionSourceF32{r < at.total ? qb + g * a.q[1] + i * a.q[2] : qb, r < at.total};
+    });
   /* K is in the first half of the ring, V in the second; the next K is under way while V is read. */
   const auto request = [&](Index chunk, bool is_key) {
     if (chunk < at.end) {
@@ -163,7 +164,6 @@ NF_DEVICE void attention_simt(const AttentionArgs& a, const AttentionOptions& o,
       }
     }
   }
-  cp_async_wait<0>();
 
   NF_UNROLL
   for (int r = 0; r < RS; ++r) {

@@ -63,7 +63,7 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
   using T = typename E::Storage;
   using Layout = TileLayout<E, ROWS, BK, Major::K>;
   static constexpr int per = Layout::per_chunk, lines = THREADS / Layout::chunks, turns = Layout::lines / lines;
-  static constexpr bool computed = !__is_same(Pro, NoPro);
+  static constexpr bool computed = !__is_same(Pro, NoPro), staged = computed || NF_ARCH < 800;
   static_assert(lines * Layout::chunks == THREADS && turns * lines == Layout::lines);
   const ConvArgs& a;
   const Window& w;
@@ -73,7 +73,7 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
   Index n[turns], y[turns], z[turns]; /* of each pixel: its image, and where in it the window begins */
   Index i = 0, j = 0, c = 0;          /* tap and channel of the chunk's first product */
   bool wide;                          /* a chunk lies in one tap and is copied or computed as a whole */
-  Vec<T, per> values[computed ? turns : 1];
+  Vec<T, per> values[staged ? turns : 1];
 
   NF_DEVICE ImageLoader(const ConvArgs& a, const Window& w, const Pro& pro, Index group, Index first, Index pixels)
       : a(a), w(w), pro(pro), x((const T*)a.x), channel0(group * (a.Cin / a.groups)), channels(a.Cin / a.groups) {
@@ -101,7 +101,8 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
         const bool in = inside(i, ih, iw);
         if constexpr (!computed) {
           const T* p = x + (in ? n[t] * a.xn + ih * a.xh + iw * a.xw + c : 0);
-          cp_async<16>(tile + Layout::chunk(line + t * lines, column), p, in ? 16 : 0);
+          if constexpr (staged) values[t] = in ? ld<T, per>(p) : Vec<T, per>{};
+          else cp_async<16>(tile + Layout::chunk(line + t * lines, column), p, in ? 16 : 0);
         } else {
           values[t] = Vec<T, per>{};
           if (!in) continue;
@@ -131,11 +132,8 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
     advance(i, j, c, BK);
   }
   NF_DEVICE void store(char* tile) {
-    if constexpr (computed)
-      if (wide) {
-        NF_UNROLL for (int t = 0; t < turns; ++t)
-          st<T, per>((T*)(tile + Layout::chunk(tid() / Layout::chunks + t * lines, tid() % Layout::chunks)), values[t]);
-      }
+    if constexpr (staged)
+      if (wide) put_chunks<Layout, lines>(tile, values);
   }
 
  private:

@@ -4,7 +4,8 @@
  * calls of the emulator (emulator.h), which runs each thread as a fiber. Kernels use nothing below this file. They stand inside
  * namespace nf: some of these names are CUDA's as well, at global scope, so that a using-directive would be ambiguous.
  *
- * NF_ARCH is the compute capability times 10 (750, 800, ... 1200); NF_SM90A is defined for sm_90a.
+ * NF_ARCH is the compute capability times 10 (750, 800, ... 1200); NF_SM90A is defined for sm_90a. Inline PTX stands here and, for the
+ * tensor cores and Hopper's copies, in mma.cuh, wgmma.cuh and tma.cuh, nowhere else.
  */
 #pragma once
 #include "abi.h"

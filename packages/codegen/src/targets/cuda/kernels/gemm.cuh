@@ -50,6 +50,12 @@ template <class T, int ELEMENTS> NF_DEVICE Vec<T, ELEMENTS> gather_chunk(const T
   return v;
 }
 
+/* A thread's chunks, LINES lines apart, to the tile. */
+template <class Layout, int LINES, class T, int PER, int TURNS> NF_DEVICE void put_chunks(char* tile, const Vec<T, PER> (&values)[TURNS]) {
+  NF_UNROLL for (int i = 0; i < TURNS; ++i)
+    st<T, PER>((T*)(tile + Layout::chunk(tid() / Layout::chunks + i * LINES, tid() % Layout::chunks)), values[i]);
+}
+
 /* Element strides of a product, one after the other. */
 struct Linear {
   Index stride;
@@ -71,6 +77,8 @@ template <class E, int ROWS, int BK, Major MAJOR, int THREADS, class Place = Lin
   Index rows, K;
   Index step; /* from one element of a chunk to the next */
   int width;  /* bytes that may be copied at once */
+  static constexpr bool staged = NF_ARCH < 800; /* no asynchronous copies: chunks wait in registers */
+  Vec<T, per> values[staged ? turns : 1];
 
   NF_DEVICE MatrixLoader(const T* base, Index row_stride, Index k_stride, Index rows, Index K, Place place)
       : base(base), row_stride(row_stride), place(place), rows(rows), K(K), step(major == Major::K ? k_stride : row_stride) {
@@ -89,7 +97,8 @@ template <class E, int ROWS, int BK, Major MAJOR, int THREADS, class Place = Lin
       NF_UNROLL for (int i = 0; i < turns; ++i) {
         const bool inside = i * lines < left;
         const T* p = base + from + (linear ? i * jump : inside ? place(k + i * lines) : 0);
-        cp_async<16>(tile + Layout::chunk(l + i * lines, c), p, inside ? (int)valid * (int)sizeof(T) : 0);
+        if constexpr (staged) values[i] = inside && valid == per ? ld<T, per>(p) : gather_chunk<T, per>(p, 1, inside ? valid : 0);
+        else cp_async<16>(tile + Layout::chunk(l + i * lines, c), p, inside ? (int)valid * (int)sizeof(T) : 0);
       }
     } else {
       NF_ROLLED for (int i = 0; i < turns; ++i) {
@@ -103,7 +112,10 @@ template <class E, int ROWS, int BK, Major MAJOR, int THREADS, class Place = Lin
     }
     (major == Major::K ? first : line) += BK;
   }
-  NF_DEVICE void store(char*) {}
+  NF_DEVICE void store(char* tile) {
+    if constexpr (staged)
+      if (width == 16) put_chunks<Layout, lines>(tile, values);
+  }
 
  private:
   static constexpr bool linear = __is_same(Place, Linear);
@@ -134,7 +146,7 @@ template <class E, int ROWS, int BK, int THREADS, class Pro, class RowOf> struct
     NF_UNROLL for (int i = 0; i < turns; ++i) {
       const Index m = tid() / Layout::chunks + i * lines, k = k0 + tid() % Layout::chunks * per;
       values[i] = Vec<T, per>{};
-      if (m >= rows || k >= K) continue;
+      if (m >= rows) continue;
       const auto row = row_of(m);
       if (k + per <= K) {
         float x[per];
@@ -151,8 +163,7 @@ template <class E, int ROWS, int BK, int THREADS, class Pro, class RowOf> struct
     k0 += BK;
   }
   NF_DEVICE void store(char* tile) {
-    NF_UNROLL for (int i = 0; i < turns; ++i)
-      st<T, per>((T*)(tile + Layout::chunk(tid() / Layout::chunks + i * lines, tid() % Layout::chunks)), values[i]);
+    put_chunks<Layout, lines>(tile, values);
   }
 };
 

@@ -75,12 +75,12 @@ template <class C, Major A, Major B> struct WgmmaWarps {
   const int row0 = warp() * 16, column0 = 0;
   WgmmaTile<Op> sums;
 
-  /* Starts acc += A B for the 64 products of a stage. */
-  NF_DEVICE void multiply(const char* at, const char* bt) {
+  /* Starts the 64 products of a stage, the first one or one of those behind it. */
+  NF_DEVICE void multiply(const char* at, const char* bt, bool first) {
     const unsigned a = wgmma_address(at) + (unsigned)(warp() / 4 * wgmma_block), b = wgmma_address(bt);
     sums.fence();
     NF_UNROLL for (int step = 0; step < 4; ++step)
-      sums.multiply(wgmma_descriptor(a, step, Op::a_along_m), wgmma_descriptor(b, step, Op::b_along_n));
+      sums.multiply(wgmma_descriptor(a, step, Op::a_along_m), wgmma_descriptor(b, step, Op::b_along_n), step > 0 || !first);
     sums.commit();
   }
   NF_DEVICE void put(int, float* out) const {
@@ -104,7 +104,7 @@ template <class C, class Tile, class ALoader, class BLoader> NF_DEVICE void mult
       fence_async();
       sync(); /* stage `read` is there, and nobody's wgmma reads stage `write` any more */
       const char* const from = ring + read * C::stage_bytes;
-      tile.multiply(from, from + C::a_bytes);
+      tile.multiply(from, from + C::a_bytes, s == 0);
       read = read + 1 == S ? 0 : read + 1;
     }
     if (s + S - 2 < count) {
@@ -116,6 +116,7 @@ template <class C, class Tile, class ALoader, class BLoader> NF_DEVICE void mult
     cp_async_commit();
   }
   tile.sums.template wait<0>();
+  if (count == 0) tile.sums.clear();
 }
 
 template <class C, Major A, Major B, class Pro, class Epi> NF_DEVICE void gemm_wgmma(const GemmArgs& g, const Pro& pro, const Epi& epi) {

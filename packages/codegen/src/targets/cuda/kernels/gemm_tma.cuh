@@ -74,7 +74,7 @@ NF_DEVICE void gemm_tma(const GemmArgs& g, const void* a_map, const void* b_map,
     parity ^= stage == 0;
   };
   if (warp() >= multipliers) {
-    give_registers<40>();
+    if constexpr (C::rows == 128) give_registers<40>();
     if (tid() == multipliers * 32) {
       tma_acquire(a_map), tma_acquire(b_map);
       const Index a_batch = tma_batch(g.batch, g.a_batch, batch), b_batch = tma_batch(g.batch, g.b_batch, batch);
@@ -86,20 +86,21 @@ NF_DEVICE void gemm_tma(const GemmArgs& g, const void* a_map, const void* b_map,
         tma_load_tile<C::columns, B>(to + C::a_bytes, b_map, n0, s * C::depth, b_batch, full + stage);
       }
     }
-    sync(); /* store_tile's */
   } else {
-    take_registers<C::rows == 128 ? 232 : 208>();
+    if constexpr (C::rows == 128) take_registers<232>(); /* what the others gave; 65536 in all */
     WgmmaWarps<C, A, B> tile;
     int before = 0;
     NF_ROLLED for (Index s = 0; s < count; ++s, next()) {
       mbarrier_wait(full + stage, parity);
-      tile.multiply(ring + stage * C::stage_bytes, ring + stage * C::stage_bytes + C::a_bytes);
+      tile.multiply(ring + stage * C::stage_bytes, ring + stage * C::stage_bytes + C::a_bytes, s == 0);
       tile.sums.template wait<1>();
       if (s && lane() == 0) mbarrier_arrive(empty + before);
       before = stage;
     }
     tile.sums.template wait<0>();
-    store_tile<C>(tile, g.M - m0, g.N - n0, n0, [&](Index m) { return epi.row(batch, m0 + m); }, epi);
+    if (count == 0) tile.sums.clear();
+    sync_named(1, multipliers * 32); /* the last stage may still be read */
+    store_slabs<C>(tile, g.M - m0, g.N - n0, n0, [&](Index m) { return epi.row(batch, m0 + m); }, epi);
   }
 }
 

@@ -1,5 +1,5 @@
-/* Tensor core instructions of a warp: ldmatrix and mma.sync. Beside device.cuh and wgmma.cuh this is the only file with
- * inline PTX; the emulated build computes the same from the fragment tables of fragments.cuh.
+/* Tensor core instructions of a warp: ldmatrix and mma.sync. Inline PTX, as in device.cuh, wgmma.cuh and tma.cuh;
+ * the emulated build computes the same from the fragment tables of fragments.cuh.
  *
  *   ldmatrix_x1, _x2, _x4 [_trans](r, shared)   8 x 8 matrices of 16-bit elements (or 8 rows of 16 bytes); lane 8 i + j gives
  *                                               the address of row j of matrix i, 16-byte aligned
@@ -113,7 +113,11 @@ template <int MATRICES, bool TRANS> struct EmulatedLdmatrix {
 };
 template <int MATRICES, bool TRANS>
 NF_DEVICE void emulated_ldmatrix(unsigned (&r)[MATRICES], const void* p, NF_SITE) {
-  if (lane() < 8 * MATRICES && (unsigned long long)p % 16) trap("ldmatrix: a row is not 16-byte aligned", p, 0, NF_HERE);
+  if (lane() < 8 * MATRICES) {
+    const NfInt offset = (const unsigned char*)p - self()->shared;
+    if ((unsigned long long)p % 16) trap("ldmatrix: a row is not 16-byte aligned", p, 0, NF_HERE);
+    if (offset < 0 || offset + 16 > self()->sharedBytes) trap("ldmatrix: a row outside of shared memory", p, 0, NF_HERE);
+  }
   EmulatedLdmatrix<MATRICES, TRANS> mine{p, {}};
   collective(mine, EmulatedLdmatrix<MATRICES, TRANS>::combine, ~0u, NF_HERE);
   for (int i = 0; i < MATRICES; ++i) r[i] = mine.r[i];

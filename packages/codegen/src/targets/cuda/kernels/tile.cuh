@@ -313,12 +313,11 @@ template <class Epi, class E> NF_DEVICE constexpr int store_columns() {
 
 /* Hands the tile to the epilogue: `rows` and `columns` are what is left of the result from the tile's first element on, `row_of` makes
  * the epilogue's row from a row of the tile, `column` is the number of the tile's first column. A warp turns 16 rows of
- * accumulators at a time through its slab of the ring, so that neighbouring lanes store neighbouring columns. */
+ * accumulators at a time through its slab of the ring, which nobody reads any more, so that neighbouring lanes store neighbouring columns. */
 template <class C, class Tile, class RowOf, class Epi>
-NF_DEVICE void store_tile(const Tile& tile, Index rows, Index columns, Index column, const RowOf& row_of, const Epi& epi) {
+NF_DEVICE void store_slabs(const Tile& tile, Index rows, Index columns, Index column, const RowOf& row_of, const Epi& epi) {
   using Acc = typename C::Acc;
   constexpr int V = store_columns<Epi, typename C::Element>(), per_row = C::warp_columns / V;
-  sync(); /* the last stage may still be read */
   Acc* const slab = (Acc*)(shared<char>() + warp() * C::slab_bytes);
   NF_ROLLED for (int s = 0; s < C::warp_rows / 16; ++s) { /* one copy of the epilogue, whose code may be long */
     if (s) sync_warp();
@@ -348,6 +347,13 @@ NF_DEVICE void store_tile(const Tile& tile, Index rows, Index columns, Index col
         }
     }
   }
+}
+
+/* store_slabs by the whole block. */
+template <class C, class Tile, class RowOf, class Epi>
+NF_DEVICE void store_tile(const Tile& tile, Index rows, Index columns, Index column, const RowOf& row_of, const Epi& epi) {
+  sync(); /* the last stage may still be read */
+  store_slabs<C>(tile, rows, columns, column, row_of, epi);
 }
 
 /* The tile of block `b` of a matrix of tiles_m x tiles_n: eight rows of tiles together, so that blocks which run at the

@@ -1,5 +1,4 @@
-/* Hopper's mbarriers and tensor copies (sm_90 and later; emulated at 9.0). Beside device.cuh, mma.cuh and wgmma.cuh the last file
- * with inline PTX.
+/* Hopper's mbarriers and tensor copies (sm_90 and later; emulated at 9.0). Inline PTX.
  *
  * An mbarrier is 8 bytes of shared memory. Its phase is complete when all arrivals that `mbarrier_init` names have come, and all bytes
  * that arrivals announced; then the next one begins. `mbarrier_wait(b, p)` waits for the end of a phase of parity p: the first phase has
@@ -66,7 +65,7 @@ template <int COUNT> NF_DEVICE void give_registers() { asm volatile("setmaxnreg.
 
 #else
 
-struct alignas(64) EmulatedTensorMap {
+struct EmulatedTensorMap {
   const unsigned short* base;
   NfInt dims[3];    /* elements */
   NfInt strides[2]; /* bytes from a line to the next, from a batch to the next */

@@ -1,5 +1,4 @@
-/* Hopper's asynchronous machinery (sm_90a; emulated at 9.0): wgmma with both operands in shared memory, mbarriers and tensor
- * copies. With device.cuh and mma.cuh one of the three files with inline PTX.
+/* wgmma, Hopper's tensor cores (sm_90a; emulated at 9.0), with both operands in shared memory. Inline PTX.
  *
  * A wgmma of m64nNk16 is issued by a warpgroup (128 threads, 64 rows), runs while the threads go on, and is over when its group is
  * waited for. Until then nobody may read or write its accumulators, nor write the shared memory that it reads. Shared memory is read
@@ -44,10 +43,14 @@ NF_DEVICE unsigned long long wgmma_descriptor(unsigned address, int step, bool a
 
 NF_DEVICE unsigned wgmma_address(const void* p) { return shared_address(p); }
 
-/* Accumulators of 64 rows and Op::n columns, and what is done to them; WgmmaShape<n>::c says which thread holds what. */
+/* Accumulators of 64 rows and Op::n columns, and what is done to them; WgmmaShape<n>::c says which thread holds what. They begin
+ * undefined: zeros put there before a loop of wgmma would make the compiler serialize them. */
 template <class Op> struct WgmmaTile {
-  float acc[Op::accumulators] = {};
+  float acc[Op::accumulators];
 
+  NF_DEVICE void clear() {
+    NF_UNROLL for (int i = 0; i < Op::accumulators; ++i) acc[i] = 0;
+  }
   /* Before the first multiply, and after any other access to acc. */
   NF_DEVICE void fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
   NF_DEVICE void commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -57,8 +60,8 @@ template <class Op> struct WgmmaTile {
     if constexpr (PENDING == 0) NF_UNROLL for (int i = 0; i < Op::accumulators; ++i) asm volatile("" : "+f"(acc[i])::"memory");
   }
 
-  /* acc += A B for 16 products. */
-  NF_DEVICE void multiply(unsigned long long a, unsigned long long b) {
+  /* acc = A B for 16 products, added to acc if `accumulate`. */
+  NF_DEVICE void multiply(unsigned long long a, unsigned long long b, bool accumulate) {
 #define NF_ACC_4(i) "+f"(acc[i]), "+f"(acc[i + 1]), "+f"(acc[i + 2]), "+f"(acc[i + 3])
 #define NF_ACC_16(i) NF_ACC_4(i), NF_ACC_4(i + 4), NF_ACC_4(i + 8), NF_ACC_4(i + 12)
 #define NF_ACC_32(i) NF_ACC_16(i), NF_ACC_16(i + 16)
@@ -74,18 +77,18 @@ template <class Op> struct WgmmaTile {
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define NF_WGMMA(N, R, TYPE, A, B, D)                                                                                       \
-  asm volatile("{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" NF_OUT_##R \
+#define NF_WGMMA(N, R, TYPE, A, B, P, D)                                                                                       \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, " P ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" NF_OUT_##R \
                "}, " A ", " B ", p, 1, 1, " D "; }"                                                                        \
-               : NF_ACC_##R(0) : "l"(a), "l"(b), "n"((int)Op::a_along_m), "n"((int)Op::b_along_n) : "memory")
-#define NF_WGMMA_TYPES(N, R, A, B, D)                          \
+               : NF_ACC_##R(0) : "l"(a), "l"(b), "r"((int)accumulate), "n"((int)Op::a_along_m), "n"((int)Op::b_along_n) : "memory")
+#define NF_WGMMA_TYPES(N, R, A, B, P, D)                          \
   if constexpr (Op::n == N) {                                  \
-    if constexpr (Op::bfloat16) NF_WGMMA(N, R, "bf16", A, B, D); \
-    else NF_WGMMA(N, R, "f16", A, B, D);                       \
+    if constexpr (Op::bfloat16) NF_WGMMA(N, R, "bf16", A, B, P, D); \
+    else NF_WGMMA(N, R, "f16", A, B, P, D);                       \
   }
-    NF_WGMMA_TYPES(64, 32, "%32", "%33", "%34, %35")
-    NF_WGMMA_TYPES(128, 64, "%64", "%65", "%66, %67")
-    NF_WGMMA_TYPES(256, 128, "%128", "%129", "%130, %131")
+    NF_WGMMA_TYPES(64, 32, "%32", "%33", "%34", "%35, %36")
+    NF_WGMMA_TYPES(128, 64, "%64", "%65", "%66", "%67, %68")
+    NF_WGMMA_TYPES(256, 128, "%128", "%129", "%130", "%131, %132")
 #undef NF_ACC_4
 #undef NF_ACC_16
 #undef NF_ACC_32
@@ -117,29 +120,35 @@ constexpr unsigned wgmma_element(unsigned long long descriptor, bool along_rows,
 }
 
 template <class Op> struct WgmmaTile {
-  float acc[Op::accumulators] = {};
+  float acc[Op::accumulators];
 
-  WgmmaTile() = default;
+  WgmmaTile() { poison(); }
   WgmmaTile(const WgmmaTile&) = delete;
 
+  NF_DEVICE void clear() {
+    for (int i = 0; i < Op::accumulators; ++i) acc[i] = 0;
+  }
   NF_DEVICE void fence(NF_SITE) {
     sync_warp(~0u, NF_HERE);
     if (!pending) copy(sums, acc);
     fenced = true;
   }
-  NF_DEVICE void multiply(unsigned long long a, unsigned long long b, NF_SITE) {
+  NF_DEVICE void multiply(unsigned long long a, unsigned long long b, bool accumulate, NF_SITE) {
     sync_warp(~0u, NF_HERE);
     if (!fenced) trap("wgmma without wgmma.fence", acc, 0, NF_HERE);
     for (int i = 0; i < Op::accumulators; ++i)
       if (bits<unsigned>(acc[i]) != (pending ? ~0u : bits<unsigned>(sums[i]))) trap("accumulators of wgmma changed without wgmma.fence", acc, i, NF_HERE);
-    for (int i = 0; i < Op::accumulators; ++i) acc[i] = bits<float>(~0u);
+    poison();
     ++pending;
-    Operation operation{this, self()->shared, self()->sharedBytes, a, b, tid() % 128, 0, emulator(), NF_HERE};
+    Operation operation{this, self()->shared, self()->sharedBytes, a, b, accumulate, tid() % 128, 0, emulator(), NF_HERE};
     operation.operands = digest(operation);
     emulator()->defer_group(0, apply, &operation, sizeof operation, NF_HERE);
   }
   NF_DEVICE void commit() { emulator()->defer_commit(0); }
-  template <int PENDING> NF_DEVICE void wait() { emulator()->defer_wait(0, PENDING); }
+  template <int PENDING> NF_DEVICE void wait(NF_SITE) {
+    emulator()->defer_wait(0, PENDING);
+    sync_warp(~0u, NF_HERE); /* as the device: over for the whole warp */
+  }
 
  private:
   struct Operation {
@@ -147,6 +156,7 @@ template <class Op> struct WgmmaTile {
     const unsigned char* shared;
     NfInt shared_bytes;
     unsigned long long a, b;
+    bool accumulate;
     int thread;
     unsigned operands; /* digest of what is read, when the operation was issued */
     const NfEmulator* emulator;
@@ -157,6 +167,9 @@ template <class Op> struct WgmmaTile {
   int pending = 0;
   bool fenced = false;
 
+  void poison() {
+    for (int i = 0; i < Op::accumulators; ++i) acc[i] = bits<float>(~0u);
+  }
   static void copy(float* to, const float* from) {
     for (int i = 0; i < Op::accumulators; ++i) to[i] = from[i];
   }
@@ -191,6 +204,7 @@ template <class Op> struct WgmmaTile {
       for (int half = 0; half < 2; ++half) a[k][half] = number(element(o, o.a, Op::a_along_m, row + half * 8, k));
     for (int block = 0; block < Op::n / 8; ++block) {
       float* sum = tile.sums + block * 4;
+      if (!o.accumulate) sum[0] = sum[1] = sum[2] = sum[3] = 0;
       for (int k = 0; k < 16; ++k)
         for (int odd = 0; odd < 2; ++odd) {
           const float b = number(element(o, o.b, Op::b_along_n, block * 8 + column + odd, k));

@@ -1,8 +1,8 @@
 /**
- * CPU targets: a job's cases become one engine with a program for each, compiled without their input values, opened from memory and run by
+ * Compiled targets, the CPU's levels and emulated capabilities: a job's cases become one engine with a program for each, compiled without their input values, opened from memory and run by
  * program name. Compiled kernels are cached by content.
  */
-import { cpuTargets, generate, type Target } from "@nimforge/codegen";
+import { cpuTargets, emulatedTargets, generate, type KernelSource, type Target } from "@nimforge/codegen";
 import { cpuLevels, type DeviceEngine, openEngine } from "@nimforge/device";
 import { type EngineSpec, engineBytes } from "@nimforge/engine";
 import { type Graph, importOnnx } from "@nimforge/ir";
@@ -22,7 +22,7 @@ interface Program {
   readonly graph: Graph;
 }
 
-export async function runOnCpu(
+export async function runCompiled(
   suite: Suite,
   cases: readonly Case[],
   reporter: Reporter,
@@ -61,7 +61,8 @@ export async function runOnCpu(
 /** `cpu` is the highest level that this machine runs. */
 function targetOf(name: string): Target {
   const runs = cpuTargets.filter((target) => cpuLevels().some((level) => level.name === target.name && level.runs));
-  const target = name === "cpu" ? runs.at(-1) : runs.find((candidate) => candidate.name === name);
+  const target =
+    name === "cpu" ? runs.at(-1) : [...runs, ...emulatedTargets].find((candidate) => candidate.name === name);
   if (!target) throw new Error(`this machine does not run ${name}`);
   return target;
 }
@@ -69,8 +70,12 @@ function targetOf(name: string): Target {
 /** Everything up to printed kernels, so that a case without code on the target is refused alone. */
 async function lower(suite: Suite, entry: Case, target: Target): Promise<Program> {
   const { graph } = importOnnx(suite.model(entry), { file: entry.name });
-  const program = { name: entry.name, graph: optimize(graph) };
-  const printOnly: Target = Object.assign(Object.create(target) as Target, { compile: async () => new Uint8Array() });
+  const program = { name: entry.name, graph: optimize(graph, { keep: target.keeps }) };
+  const printOnly: Target = Object.assign(Object.create(target) as Target, {
+    compile: async (sources: readonly KernelSource[]) => [
+      { code: new Uint8Array(), kernels: sources.map((source) => source.name) },
+    ],
+  });
   await generate([program], printOnly);
   return program;
 }
