@@ -51,9 +51,9 @@ void freeAligned(void* data) {
 #endif
 }
 
-Block::~Block() { freeAligned(data_); }
+HostBlock::~HostBlock() { freeAligned(data_); }
 
-std::byte* Block::reserve(std::int64_t bytes, const char* what, std::int64_t keep) {
+std::byte* HostBlock::reserve(std::int64_t bytes, const char* what, std::int64_t keep) {
   bytes = std::max(bytes, kAlignment);
   if (bytes <= size_) return data_;
   const std::int64_t have = physicalBytes();
@@ -69,7 +69,7 @@ std::byte* Block::reserve(std::int64_t bytes, const char* what, std::int64_t kee
   return data_;
 }
 
-std::byte* Block::release() {
+std::byte* HostBlock::release() {
   std::byte* data = data_;
   data_ = nullptr, size_ = 0;
   return data;

@@ -11,18 +11,18 @@ constexpr std::int64_t kAlignment = 64;
 inline std::int64_t alignUp(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // A block that only grows. Its contents are kept up to `keep` bytes when it moves.
-class Block {
+class HostBlock {
  public:
-  Block() = default;
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-  Block(Block&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
-  Block& operator=(Block&& other) noexcept {
+  HostBlock() = default;
+  HostBlock(const HostBlock&) = delete;
+  HostBlock& operator=(const HostBlock&) = delete;
+  HostBlock(HostBlock&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
+  HostBlock& operator=(HostBlock&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     return *this;
   }
-  ~Block();
+  ~HostBlock();
 
   // At least `bytes` (one line of 64 when 0). `what` names the memory in the error.
   std::byte* reserve(std::int64_t bytes, const char* what, std::int64_t keep = 0);

@@ -1,15 +1,11 @@
 #include "run.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "error.h"
 
 namespace nimforge {
 namespace {
-
-// Where a value of no bytes lies.
-alignas(64) std::byte nowhere[64];
 
 std::string shapeText(const std::vector<std::int64_t>& shape) {
   std::string out = "[";
@@ -35,35 +31,12 @@ std::int64_t tensorBytes(DType dtype, const std::vector<std::int64_t>& shape) {
   return bad && std::find(shape.begin(), shape.end(), 0) == shape.end() ? -1 : bad ? 0 : bytes;
 }
 
-std::string originText(const Step& step) {
-  std::string out;
-  for (const auto& node : step.origin) out += (out.empty() ? "" : ", ") + node;
-  return out;
-}
-
-Error faultError(const Step& step, const NfError& error) {
-  const auto& faults = step.launch->faults;
-  const bool named = error.operand >= 0 && std::size_t(error.operand) < faults.size();
-  const std::string where = named ? faults[error.operand] : "step \"" + step.name + "\": value";
-  const std::string value = std::to_string(error.value);
-  switch (error.code) {
-    case 1: return malformed("index-out-of-range", where + " " + value + " is out of range").have(value).at(originText(step));
-    case 2: return malformed("division-by-zero", where + ": division by zero").at(originText(step));
-    default: return malformed("kernel-fault", where + " " + value + " is not allowed").have(value).at(originText(step));
-  }
-}
-
 }  // namespace
 
 Run::Run(RunResources resources, std::span<const InputView> inputs) : use_(resources), inputs_(inputs) {
-  inputStorage_.resize(use_.program.buffers.size());
-  outputStorage_.resize(use_.program.buffers.size());
-  auto plan = use_.planner.begin(bind());
-  plan_ = plan;
+  plan_ = use_.planner.begin(bind());
   checkInputSizes();
-  adopt(std::move(plan));
-  for (std::size_t i = 0; i < inputs_.size(); ++i)
-    inputStorage_[use_.program.inputs[i].buffer] = inputs_[i].bytes > 0 ? inputs_[i].data : nowhere;
+  use_.executor.begin(plan_, inputs_);
 }
 
 // Symbols from the inputs' axes, after the checks that need no sizes.
@@ -109,35 +82,11 @@ void Run::checkInputSizes() const {
   }
 }
 
-// Memory for what the plan has placed; what is live keeps its contents.
-void Run::adopt(std::shared_ptr<const Plan> plan) {
-  const Program& p = use_.program;
-  plan_ = std::move(plan);
-  use_.arena.reserve(plan_->memory.arena, "intermediate values", use_.arena.size());
-  use_.scratch.reserve(alignUp(plan_->memory.scratch, kAlignment) * use_.pool.threads(), "scratch memory");
-  for (std::size_t i = 0; i < p.buffers.size(); ++i)
-    if (p.buffers[i].kind == BufferKind::output && p.buffers[i].root == int(i) && plan_->bytes[i] >= 0)
-      outputStorage_[i].reserve(plan_->bytes[i], "outputs");
-}
-
-std::byte* Run::pointer(int buffer) const {
-  const Buffer& b = use_.program.buffers[buffer];
-  if (plan_->bytes[buffer] == 0) return nowhere;
-  const Buffer& root = use_.program.buffers[b.root];
-  const std::int64_t place = plan_->place[buffer];
-  switch (root.kind) {
-    case BufferKind::arena: return use_.arena.data() + place;
-    case BufferKind::input: return const_cast<std::byte*>(inputStorage_[b.root]) + place;
-    case BufferKind::output: return outputStorage_[b.root].data() + place;
-    default: return const_cast<std::byte*>(use_.engine.file().segment(root.segment).data()) + root.segmentOffset + place;
-  }
-}
-
 // A host operator's view of its step.
 class Run::StepContext : public HostContext {
  public:
   StepContext(Run& run, int index) : run_(run), index_(index), call_(*run.use_.program.steps[index].host) {
-    for (std::size_t i = 0; i < call_.inputs.size(); ++i) inputs_.push_back(view(call_.inputs[i], call_.shapes[i]));
+    for (std::size_t i = 0; i < call_.inputs.size(); ++i) inputs_.push_back(view(call_.inputs[i], call_.shapes[i], &Executor::hostRead));
   }
 
   const std::string& attributes() const override { return call_.attributes; }
@@ -146,11 +95,12 @@ class Run::StepContext : public HostContext {
   void define(std::span<const std::int64_t> values) override {
     if (std::any_of(values.begin(), values.end(), [](std::int64_t v) { return v < 0; }))
       throw Error("internal", "negative-size", "internal: host operator " + call_.op + " defines a negative size");
-    run_.adopt(run_.use_.planner.extend(*run_.plan_, index_, values));
+    run_.plan_ = run_.use_.planner.extend(*run_.plan_, index_, values);
+    run_.use_.executor.extend(run_.plan_);
     defined_ = true;
     // Growing the arena may have moved what is in it.
     for (std::size_t i = 0; i < inputs_.size(); ++i)
-      if (inputs_[i].data) inputs_[i].data = run_.pointer(call_.inputs[i]);
+      if (inputs_[i].data) inputs_[i].data = run_.use_.executor.hostRead(call_.inputs[i]);
   }
 
   const std::vector<HostTensor>& outputs() override {
@@ -158,19 +108,20 @@ class Run::StepContext : public HostContext {
       throw Error("internal", "host-op", "internal: host operator " + call_.op + " asks for outputs before it defines their sizes");
     if (outputs_.empty())
       for (std::size_t i = 0; i < call_.outputs.size(); ++i)
-        outputs_.push_back(view(call_.outputs[i], call_.shapes[call_.inputs.size() + i]));
+        outputs_.push_back(view(call_.outputs[i], call_.shapes[call_.inputs.size() + i], &Executor::hostWrite));
     return outputs_;
   }
 
   bool complete() const { return defined_ || call_.defines.empty(); }
 
  private:
-  HostTensor view(int buffer, const std::vector<int>& shape) const {
+  HostTensor view(int buffer, const std::vector<int>& shape, std::byte* (Executor::*memory)(int)) const {
     if (buffer < 0) return {nullptr, DType::none, {}, 0};
     const Program& p = run_.use_.program;
-    HostTensor tensor{run_.pointer(buffer), p.buffers[buffer].dtype, run_.plan_->shape(p, shape), run_.plan_->bytes[buffer]};
+    HostTensor tensor{nullptr, p.buffers[buffer].dtype, run_.plan_->shape(p, shape), run_.plan_->bytes[buffer]};
     if (tensorBytes(tensor.dtype, tensor.shape) != tensor.bytes)
       throw malformed("engine-size", "buffer \"" + p.buffers[buffer].name + "\" has another size than its shape says");
+    tensor.data = (run_.use_.executor.*memory)(buffer);
     return tensor;
   }
 
@@ -183,52 +134,12 @@ class Run::StepContext : public HostContext {
 
 void Run::step(int index) {
   const Step& step = use_.program.steps[index];
-  if (step.launch) return launch(index);
+  if (step.launch) return use_.executor.launch(index);
   StepContext context(*this, index);
   use_.hostOps[index](context);
+  use_.executor.hostDone();
   if (!context.complete())
     throw malformed("host-op", "step \"" + step.name + "\": operator " + step.host->op + " defines no symbols");
-}
-
-namespace {
-
-struct LaunchCall {
-  NfKernel kernel;
-  NfLaunch arguments;
-  std::byte* scratch;
-  std::int64_t scratchStride;
-  std::atomic<int> status{0};
-};
-
-void runPart(void* context, std::int64_t begin, std::int64_t end, int thread) {
-  auto& call = *static_cast<LaunchCall*>(context);
-  NfLaunch part = call.arguments;
-  part.begin = begin;
-  part.end = end;
-  part.thread = thread;
-  part.scratch = call.scratch + call.scratchStride * thread;
-  if (const int status = call.kernel(&part)) call.status.store(status, std::memory_order_relaxed);
-}
-
-}  // namespace
-
-void Run::launch(int index) {
-  const Step& step = use_.program.steps[index];
-  const BoundLaunch& bound = plan_->launches[index];
-  if (bound.items == 0) return;
-  arguments_.clear();
-  for (int buffer : step.launch->buffers) arguments_.push_back(pointer(buffer));
-  NfError error{};
-  LaunchCall call{use_.kernels[bound.kernel], {}, use_.scratch.data(), alignUp(bound.scratch, kAlignment), {}};
-  call.arguments.buffers = arguments_.data();
-  call.arguments.dims = bound.dims.data();
-  call.arguments.threads = use_.pool.threads();
-  call.arguments.error = &error;
-  use_.pool.run(bound.items, bound.grain, runPart, &call);
-  if (error.code != 0) throw faultError(step, error);
-  if (const int status = call.status.load())
-    throw Error("internal", "kernel-failed", "internal: the kernel of step \"" + step.name + "\" returned " + std::to_string(status))
-        .at(originText(step));
 }
 
 std::vector<OutputTensor> Run::outputs() {
@@ -240,20 +151,8 @@ std::vector<OutputTensor> Run::outputs() {
       throw malformed("engine-size", "output \"" + info.name + "\" has another size in the engine than its shape says");
     out.push_back(std::move(tensor));
   }
-  // Copies (views, constants, a buffer that is two outputs) first: handing storage over ends its use.
-  std::vector<bool> handed(p.buffers.size());
-  std::vector<std::size_t> own;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const int buffer = p.outputs[i].buffer;
-    const bool storage = p.buffers[buffer].kind == BufferKind::output && p.buffers[buffer].root == buffer;
-    if (storage && !handed[buffer]) {
-      handed[buffer] = true;
-      own.push_back(i);
-      continue;
-    }
-    std::memcpy(out[i].storage.reserve(out[i].bytes, "outputs"), pointer(buffer), out[i].bytes);
-  }
-  for (std::size_t i : own) out[i].storage = std::move(outputStorage_[p.outputs[i].buffer]);
+  auto blocks = use_.executor.finish();
+  for (std::size_t i = 0; i < out.size(); ++i) out[i].storage = std::move(blocks[i]);
   return out;
 }
 

@@ -1,4 +1,4 @@
-// One run of a program: its storage, its plan so far, and how a step is executed.
+// One run of a program: its plan so far, the checks of its inputs, and how a step is executed.
 #pragma once
 #include <memory>
 #include <span>
@@ -10,13 +10,10 @@ namespace nimforge {
 
 // What a session lends to a run.
 struct RunResources {
-  const Engine& engine;
   const Program& program;
-  const std::vector<NfKernel>& kernels;
   const std::vector<HostOp>& hostOps;
-  ThreadPool& pool;
+  Executor& executor;
   Planner& planner;
-  Block &arena, &scratch;
 };
 
 class Run {
@@ -31,16 +28,10 @@ class Run {
   class StepContext;
   std::vector<Value> bind() const;
   void checkInputSizes() const;
-  void adopt(std::shared_ptr<const Plan> plan);
-  std::byte* pointer(int buffer) const;
-  void launch(int index);
 
   RunResources use_;
   std::span<const InputView> inputs_;
   std::shared_ptr<const Plan> plan_;
-  std::vector<const std::byte*> inputStorage_;  // of each buffer
-  std::vector<Block> outputStorage_;            // of each buffer
-  std::vector<void*> arguments_;
 };
 
 }  // namespace nimforge

@@ -1,58 +1,53 @@
 #include "session.h"
 
-#include <chrono>
-
-#include "cpu_features.h"
 #include "error.h"
 #include "run.h"
 
 namespace nimforge {
 
-NfKernel Engine::kernel(int index) {
-  const Kernel& kernel = file_->info().kernels[index];
-  const Image& image = file_->info().images[kernel.image];
+LoadedEngine& Engine::on(const std::shared_ptr<Device>& device) {
   std::lock_guard lock(mutex_);
-  auto& loaded = images_[kernel.image];
-  if (!loaded) {
-    requireRunnable(image);
-    loaded = std::make_unique<LoadedImage>(file_->segment(image.segment));
-  }
-  return loaded->kernel(kernel.name);
+  auto& loaded = loaded_[device];
+  if (!loaded) loaded = device->load(*file_);
+  return *loaded;
 }
 
-Session::Session(std::shared_ptr<Engine> engine, int program, int threads)
+Session::Session(std::shared_ptr<Engine> engine, int program, std::shared_ptr<Device> device, int threads)
     : engine_(std::move(engine)),
+      device_(std::move(device)),
       program_(engine_->file().info().programs.at(program)),
-      pool_(threads > 0 ? threads : usableCores()),
-      kernels_(engine_->file().info().kernels.size()),
+      executor_(engine_->on(device_).executor(program_, threads)),
       planner_(program_) {
   for (const Step& step : program_.steps) {
-    hostOps_.push_back(nullptr);
-    if (step.launch) {
-      for (const Variant& v : step.launch->variants)
-        if (!kernels_[v.kernel]) kernels_[v.kernel] = engine_->kernel(v.kernel);
-    } else if (!(hostOps_.back() = findHostOp(step.host->op))) {
+    hostOps_.push_back(step.host ? findHostOp(step.host->op) : nullptr);
+    if (step.host && !hostOps_.back())
       throw incompatible("host-op", "step \"" + step.name + "\" needs the host operator " + step.host->op + ", which this version lacks")
           .want(step.host->op)
           .advise("build the engine again with this version: nim-build <model>");
-    }
   }
 }
 
 std::vector<OutputTensor> Session::run(std::span<const InputView> inputs, const std::atomic<bool>& cancel, bool profile) {
   std::lock_guard lock(running_);
-  Run run({*engine_, program_, kernels_, hostOps_, pool_, planner_, arena_, scratch_}, inputs);
-  std::vector<StepTime> times;
+  struct Inside {
+    explicit Inside(Executor& executor) : executor(executor) { executor.enter(); }
+    ~Inside() { executor.leave(); }
+    Executor& executor;
+  } inside(*executor_);
+  Run run({program_, hostOps_, *executor_, planner_}, inputs);
+  if (profile) executor_->mark();
   for (std::size_t s = 0; s < program_.steps.size(); ++s) {
     if (cancel.load(std::memory_order_relaxed)) throw Error("interrupted", "aborted", "the run was aborted");
-    const auto start = profile ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
     run.step(int(s));
-    if (profile) times.push_back({int(s), (std::chrono::steady_clock::now() - start) / std::chrono::nanoseconds(1)});
+    if (profile) executor_->mark();
   }
   auto outputs = run.outputs();
   std::lock_guard figures(figures_);
   memory_ = run.memory();
-  if (profile) profile_ = std::move(times);
+  if (profile) {
+    profile_.clear();
+    for (const std::int64_t time : executor_->times()) profile_.push_back({int(profile_.size()), time});
+  }
   return outputs;
 }
 

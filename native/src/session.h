@@ -1,16 +1,16 @@
-// Runs one program of an engine: binds sizes from the inputs, plans, and walks the steps. One run at a time; callers on
-// other threads wait.
+// Runs one program of an engine on a device: binds sizes from the inputs, plans, and walks the steps. One run at a time;
+// callers on other threads wait.
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "devices/cpu/image_loader.h"
-#include "devices/cpu/thread_pool.h"
+#include "devices/device.h"
 #include "engine_file.h"
 #include "host/registry.h"
 #include "memory.h"
@@ -18,32 +18,25 @@
 
 namespace nimforge {
 
-// A verified file and the images of it that are loaded.
+// A verified file and, for each device that a session has run it on, its code and constants there.
 class Engine {
  public:
-  explicit Engine(std::shared_ptr<EngineFile> file) : file_(std::move(file)), images_(file_->info().images.size()) {}
+  explicit Engine(std::shared_ptr<EngineFile> file) : file_(std::move(file)) {}
   const EngineFile& file() const { return *file_; }
-  // Loads the image on first use; throws incompatible when this machine cannot run it.
-  NfKernel kernel(int index);
+  // Loads on first use; throws incompatible when the device cannot run it.
+  LoadedEngine& on(const std::shared_ptr<Device>& device);
 
  private:
   std::shared_ptr<EngineFile> file_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<LoadedImage>> images_;
-};
-
-struct InputView {
-  DType dtype;
-  std::vector<std::int64_t> shape;
-  const std::byte* data;
-  std::int64_t bytes;
+  std::map<std::shared_ptr<Device>, std::unique_ptr<LoadedEngine>> loaded_;
 };
 
 struct OutputTensor {
   DType dtype;
   std::vector<std::int64_t> shape;
   std::int64_t bytes;
-  Block storage;
+  HostBlock storage;
 };
 
 struct StepTime {
@@ -54,10 +47,11 @@ struct StepTime {
 class Session {
  public:
   // threads <= 0: one for each usable core.
-  Session(std::shared_ptr<Engine> engine, int program, int threads);
+  Session(std::shared_ptr<Engine> engine, int program, std::shared_ptr<Device> device, int threads);
 
   const Program& program() const { return program_; }
-  int threads() const { return pool_.threads(); }
+  const Device& device() const { return *device_; }
+  int threads() const { return executor_->threads(); }
   // Inputs in the program's order. Checked before each step: `cancel` ends the run with an interrupted error.
   std::vector<OutputTensor> run(std::span<const InputView> inputs, const std::atomic<bool>& cancel, bool profile);
   // Of the last run that got so far.
@@ -66,13 +60,12 @@ class Session {
 
  private:
   std::shared_ptr<Engine> engine_;
+  std::shared_ptr<Device> device_;
   const Program& program_;
-  ThreadPool pool_;
-  std::vector<NfKernel> kernels_;   // of each kernel that the program uses
-  std::vector<HostOp> hostOps_;     // of each step
+  std::unique_ptr<Executor> executor_;
+  std::vector<HostOp> hostOps_;  // of each step
   std::mutex running_, figures_;
   Planner planner_;
-  Block arena_, scratch_;
   MemoryFigures memory_;
   std::vector<StepTime> profile_;
 };

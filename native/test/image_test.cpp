@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/elf.h"
-#include "cpu/image_loader.h"
+#include "devices/cpu/elf.h"
+#include "devices/cpu/image_loader.h"
 #include "error.h"
 
 using namespace nimforge;

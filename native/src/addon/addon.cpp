@@ -3,9 +3,11 @@
 
 #include "abi.h"
 #include "addon/convert.h"
+#include "addon/devices.h"
 #include "addon/run_queue.h"
 #include "arena.h"
 #include "cpu_features.h"
+#include "devices/select.h"
 #include "host/registry.h"
 
 namespace nimforge {
@@ -25,6 +27,13 @@ Napi::Value signature(Napi::Env env, const Program& program, const std::vector<T
   return out;
 }
 
+struct SessionRequest {
+  std::shared_ptr<Engine> engine;
+  Wish wish;
+  int threads;
+  bool profile;
+};
+
 class NativeSession : public Napi::ObjectWrap<NativeSession> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -32,16 +41,20 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
                        {InstanceMethod<&NativeSession::run>("run"), InstanceMethod<&NativeSession::runSync>("runSync"),
                         InstanceMethod<&NativeSession::cancel>("cancel"), InstanceMethod<&NativeSession::memory>("memory"),
                         InstanceMethod<&NativeSession::profile>("profile"), InstanceMethod<&NativeSession::threads>("threads"),
+                        InstanceMethod<&NativeSession::device>("device"), InstanceMethod<&NativeSession::program>("program"),
                         InstanceMethod<&NativeSession::close>("close")});
   }
 
-  // (External<shared_ptr<Engine>>, program, threads, profile), from NativeEngine alone.
+  // (External<SessionRequest>), from NativeEngine alone.
   explicit NativeSession(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "sessions come from an engine");
-    auto& engine = *info[0].As<Napi::External<std::shared_ptr<Engine>>>().Data();
-    const int program = info[1].ToNumber().Int32Value(), threads = info[2].ToNumber().Int32Value();
-    profiles_ = info[3].ToBoolean();
-    guarded(info.Env(), [&] { session_ = std::make_unique<Session>(engine, program, threads); });
+    auto& request = *info[0].As<Napi::External<SessionRequest>>().Data();
+    profiles_ = request.profile;
+    guarded(info.Env(), [&] {
+      const Choice choice = choose(request.engine->file(), request.wish);
+      program_ = choice.program;
+      session_ = std::make_unique<Session>(request.engine, choice.program, choice.device, request.threads);
+    });
     // Threads must be gone before the environment is.
     napi_add_env_cleanup_hook(info.Env(), stopAtExit, this);
   }
@@ -91,6 +104,11 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
 
   Napi::Value threads(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), session(info.Env()).threads()); }
 
+  Napi::Value device(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), session(info.Env()).device().name()); }
+
+  // Its index in the engine.
+  Napi::Value program(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), program_); }
+
   void close(const Napi::CallbackInfo&) { stopAndForget(); }
 
   static void stopAtExit(void* self) { static_cast<NativeSession*>(self)->stop(); }
@@ -106,6 +124,7 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
   }
 
   bool profiles_ = false;
+  int program_ = 0;
   std::unique_ptr<Session> session_;
   std::unique_ptr<RunQueue> queue_;
 };
@@ -135,12 +154,14 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
 
   Napi::Value programs(const Napi::CallbackInfo& info) {
     const auto env = info.Env();
-    const auto& programs = engine(env).file().info().programs;
+    const EngineInfo& engineInfo = engine(env).file().info();
+    const auto& programs = engineInfo.programs;
     Napi::Array out = Napi::Array::New(env, programs.size());
     for (std::size_t i = 0; i < programs.size(); ++i) {
       const Program& program = programs[i];
       Napi::Object item = Napi::Object::New(env);
       item.Set("name", program.name);
+      item.Set("target", targetOf(engineInfo, program));
       item.Set("inputs", signature(env, program, program.inputs));
       item.Set("outputs", signature(env, program, program.outputs));
       Napi::Array symbols = Napi::Array::New(env, program.symbols.size());
@@ -183,7 +204,8 @@ class NativeAddon : public Napi::Addon<NativeAddon> {
     engineClass_ = Napi::Persistent(NativeEngine::define(env));
     sessionClass_ = Napi::Persistent(NativeSession::define(env));
     DefineAddon(exports, {InstanceMethod<&NativeAddon::openEngine>("openEngine"), InstanceMethod<&NativeAddon::plan>("planArena"),
-                          InstanceMethod<&NativeAddon::levels>("cpuLevels"), InstanceMethod<&NativeAddon::info>("addonInfo")});
+                          InstanceMethod<&NativeAddon::levels>("cpuLevels"), InstanceMethod<&NativeAddon::cuda>("cudaDevices"),
+                          InstanceMethod<&NativeAddon::info>("addonInfo")});
   }
 
   Napi::Object newSession(const std::vector<napi_value>& arguments) { return sessionClass_.New(arguments); }
@@ -228,6 +250,8 @@ class NativeAddon : public Napi::Addon<NativeAddon> {
     return out;
   }
 
+  Napi::Value cuda(const Napi::CallbackInfo& info) { return cudaDevices(info.Env()); }
+
   Napi::Value info(const Napi::CallbackInfo& info) {
     const auto env = info.Env();
     Napi::Object out = Napi::Object::New(env);
@@ -261,17 +285,26 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   });
 }
 
-// ({ program: index, threads, profile })
+// ({ program?: name or index, target?, device?, allowEmulated, threads, profile })
 Napi::Value NativeEngine::createSession(const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   const auto options = info[0].As<Napi::Object>();
-  const double program = options.Get("program").ToNumber();
-  if (!(program >= 0 && program < double(engine(env).file().info().programs.size())))
-    throw toJs(env, usage("no-program", "the engine has no such program"));
-  const auto shared = Napi::External<std::shared_ptr<Engine>>::New(env, &engine_);
-  return env.GetInstanceData<NativeAddon>()->newSession({shared, Napi::Number::New(env, program),
-                                                         Napi::Number::New(env, options.Get("threads").ToNumber().DoubleValue()),
-                                                         Napi::Boolean::New(env, optionalBool(options, "profile"))});
+  engine(env);
+  const auto text = [&](const char* name) {
+    const Napi::Value value = options.Get(name);
+    return value.IsString() ? std::string(value.ToString()) : std::string();
+  };
+  SessionRequest request{engine_, {}, options.Get("threads").ToNumber().Int32Value(), optionalBool(options, "profile")};
+  if (const Napi::Value program = options.Get("program"); program.IsNumber()) {
+    const double index = program.ToNumber();
+    if (!(index >= 0 && index < 1e9)) throw toJs(env, usage("no-program", "the engine has no program " + std::string(program.ToString())));
+    request.wish.index = int(index);
+  }
+  request.wish.program = text("program");
+  request.wish.target = text("target");
+  request.wish.device = text("device");
+  request.wish.allowEmulated = optionalBool(options, "allowEmulated");
+  return env.GetInstanceData<NativeAddon>()->newSession({Napi::External<SessionRequest>::New(env, &request)});
 }
 
 }  // namespace

@@ -18,12 +18,18 @@ export interface OpenOptions {
 }
 
 export interface SessionOptions {
-  /** Index or name; 0 when left out. */
-  program?: number | string;
-  /** Workers, the caller included; one for each usable core when left out. */
-  threads?: number;
+  /** A name (of the first program when left out), of which the target that this machine runs best is taken; or an index. */
+  program?: number | string | undefined;
+  /** Only a program compiled for this target, such as `sm_90`. */
+  target?: string | undefined;
+  /** Only on this device: `cpu`, `cuda` (the GPU that fits best) or `cuda:1`. */
+  device?: string | undefined;
+  /** Whether programs for emulated targets, which are for tests, may run; true when left out. */
+  allowEmulated?: boolean | undefined;
+  /** Workers of the CPU, the caller included; one for each usable core when left out. */
+  threads?: number | undefined;
   /** Record the time of each step. */
-  profile?: boolean;
+  profile?: boolean | undefined;
 }
 
 /**
@@ -63,24 +69,25 @@ export class DeviceEngine {
     return this.call(() => this.handle.segment(data.segment, data.offset, length ?? whole - data.offset));
   }
 
-  /** @throws NimforgeError incompatible when this machine cannot run the engine's code. */
+  /** Whether some program is for an emulated target. */
+  get emulated(): boolean {
+    return this.programs().some(({ target }) => isEmulated(target));
+  }
+
+  /**
+   * @throws NimforgeError usage (no such program or device), incompatible (nothing in the engine runs on this machine: it
+   *   names what the engine holds, what the machine has, and the build that is missing), limit (memory, threads).
+   */
   createSession(options: SessionOptions = {}): DeviceSession {
-    const { program = 0, threads = 0, profile = false } = options;
+    const { program, target, device, allowEmulated = true, threads = 0, profile = false } = options;
     if (!Number.isInteger(threads) || threads < 0 || threads > 1024)
       throw new NimforgeError("usage", "threads", "threads must be a whole number from 1 to 1024", {
         found: String(threads),
       });
-    const signatures = this.programs();
-    const index =
-      typeof program === "number" ? program : signatures.findIndex((candidate) => candidate.name === program);
-    const signature = signatures[index];
-    if (signature === undefined)
-      throw new NimforgeError("usage", "no-program", `the engine has no program ${JSON.stringify(program)}`, {
-        file: this.file,
-        expected: signatures.map((candidate) => candidate.name).join(", "),
-      });
-    const session = this.call(() => this.handle.createSession({ program: index, threads, profile }));
-    return new DeviceSession(session, signature, this.file);
+    const session = this.call(() =>
+      this.handle.createSession({ program, target, device, allowEmulated, threads, profile }),
+    );
+    return new DeviceSession(session, this.programs()[session.program()] as ProgramSignature, this.file);
   }
 
   /** Sessions live on. */
@@ -91,6 +98,11 @@ export class DeviceEngine {
   private call<T>(body: () => T): T {
     return native(body, this.file);
   }
+}
+
+/** Whether a target's engines run on the emulator: they are for tests. */
+export function isEmulated(target: string): boolean {
+  return target.startsWith("emulated-");
 }
 
 export function createSession(engine: DeviceEngine, options: SessionOptions = {}): DeviceSession {
@@ -153,6 +165,11 @@ export class DeviceSession {
 
   get threads(): number {
     return native(() => this.handle.threads());
+  }
+
+  /** `cpu` or `cuda:0`. */
+  get device(): string {
+    return native(() => this.handle.device());
   }
 
   /** Cancels what is running or waiting, then frees threads and memory. */

@@ -1,9 +1,11 @@
 import { type AddonInfo, type ArenaItem, type ArenaPlan, addon, type CpuLevel, native } from "./native.js";
 
+export { type CpuInfo, type CudaInfo, cudaStatus, type DeviceInfo, listDevices } from "./devices.js";
 export {
   createSession,
   DeviceEngine,
   DeviceSession,
+  isEmulated,
   type OpenOptions,
   openEngine,
   type SessionOptions,
@@ -13,6 +15,8 @@ export type {
   ArenaItem,
   ArenaPlan,
   CpuLevel,
+  CudaFacts,
+  CudaMetrics,
   MemoryFigures,
   ProgramSignature,
   StepTime,

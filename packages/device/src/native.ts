@@ -46,6 +46,8 @@ export interface TensorSignature {
 
 export interface ProgramSignature {
   name: string;
+  /** What it was compiled for; programs of several targets share their names. Empty: it has no launches and runs anywhere. */
+  target: string;
   inputs: TensorSignature[];
   outputs: TensorSignature[];
   symbols: { name: string; min: number; max: number }[];
@@ -60,6 +62,37 @@ export interface CpuLevel {
   features: string[];
   /** Whether this CPU has them. */
   runs: boolean;
+}
+
+/** As the driver tells them; 0 or empty for what it does not. */
+export interface CudaFacts {
+  /** `cuda:0`: what the option `device` takes. */
+  name: string;
+  /** `NVIDIA H100 80GB HBM3`. */
+  product: string;
+  /** The compute capability as a target: `sm_90`. */
+  target: string;
+  memoryBytes: number;
+  multiprocessors: number;
+  /** Shared memory of a block, at most. */
+  sharedBytesPerBlock: number;
+  l2Bytes: number;
+  clockHz: number;
+  /** Peak, from the memory's clock and width. */
+  memoryBytesPerSecond: number;
+  pciBusId: string;
+  /** Now, where the driver's management library is there. */
+  metrics?: CudaMetrics | undefined;
+}
+
+export interface CudaMetrics {
+  memoryUsedBytes?: number | undefined;
+  memoryFreeBytes?: number | undefined;
+  /** Share of the time in which a kernel ran. */
+  utilizationPercent?: number | undefined;
+  temperatureCelsius?: number | undefined;
+  powerMilliwatts?: number | undefined;
+  clockHz?: number | undefined;
 }
 
 export interface AddonInfo {
@@ -98,14 +131,27 @@ export interface NativeSession {
   memory(): MemoryFigures;
   profile(): StepTime[];
   threads(): number;
+  /** The device that it runs on. */
+  device(): string;
+  /** Its program's index. */
+  program(): number;
   close(): void;
+}
+
+export interface NativeSessionOptions {
+  program: string | number | undefined;
+  target: string | undefined;
+  device: string | undefined;
+  allowEmulated: boolean;
+  threads: number;
+  profile: boolean;
 }
 
 export interface NativeEngine {
   table(): Uint8Array;
   programs(): ProgramSignature[];
   segment(index: number, offset: number, length: number): Uint8Array;
-  createSession(options: { program: number; threads: number; profile: boolean }): NativeSession;
+  createSession(options: NativeSessionOptions): NativeSession;
   close(): void;
 }
 
@@ -113,6 +159,7 @@ interface Addon {
   openEngine(source: string | Uint8Array, options: { verifyWeights: boolean }): NativeEngine;
   planArena(items: readonly ArenaItem[], alignment: number): ArenaPlan;
   cpuLevels(): CpuLevel[];
+  cudaDevices(): { driver?: string; refusal?: Error; devices: CudaFacts[] };
   addonInfo(): AddonInfo;
 }
 

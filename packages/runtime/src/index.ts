@@ -1,4 +1,4 @@
-export type { MemoryFigures, StepTime } from "@nimforge/device";
+export { isEmulated, type MemoryFigures, type StepTime } from "@nimforge/device";
 export { type DType, NimforgeError, type Tensor, tensor } from "@nimforge/tensor";
 export {
   type LoadOptions,

@@ -70,6 +70,7 @@ describe("loadEngine", () => {
     const session = await loadEngine(file, { threads: 1, profile: true });
     expect(session.name).toBe("main");
     expect(session.threads).toBe(1);
+    expect(session).toMatchObject({ target: "", device: "cpu" }); // host operators alone: any machine
     expect(session.inputs).toEqual([
       { name: "a", dtype: "float32", shape: ["N"] },
       { name: "b", dtype: "int32", shape: ["2 * N"] },
@@ -120,6 +121,13 @@ describe("loadEngine", () => {
       code: "no-program",
       expected: "main, second",
     });
+    await expect(loadEngine(file, { target: "sm_90" })).rejects.toMatchObject({
+      exitCode: 6,
+      code: "no-target-program",
+      expected: "sm_90",
+      found: "any machine",
+    });
+    await expect(loadEngine(file, { device: "gpu" })).rejects.toMatchObject({ exitCode: 2, code: "no-device" });
     await expect(loadEngine(file, { threads: 0 })).rejects.toMatchObject({ exitCode: 2, code: "threads" });
   });
 });

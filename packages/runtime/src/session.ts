@@ -11,12 +11,18 @@ import { type DType, NimforgeError, type Tensor } from "@nimforge/tensor";
 import { requireTrusted, type Trust } from "./trust.js";
 
 export interface LoadOptions {
-  /** Workers; one for each usable core when left out. */
+  /** Workers of the CPU; one for each usable core when left out. */
   threads?: number | undefined;
   /** Whose engines may run; "local" when left out. */
   trust?: Trust | undefined;
-  /** Name or index of the program; the first when left out. */
+  /** Name of the program (the first's when left out), of which the target that this machine runs best is taken; or an index. */
   program?: string | number | undefined;
+  /** Only a program compiled for this target, such as `sm_90`. */
+  target?: string | undefined;
+  /** Only on this device: `cpu`, `cuda` (the GPU that fits best) or `cuda:1`. */
+  device?: string | undefined;
+  /** Whether programs for emulated targets, which are for tests, may run; true when left out. */
+  allowEmulated?: boolean | undefined;
   /** Also check the hashes of weights and assets (reads the whole file). */
   verifyWeights?: boolean | undefined;
   /** Record the time of each step, for `profile()`. */
@@ -37,7 +43,7 @@ export interface TensorDescription {
 /**
  * Loads an engine and prepares it to run here.
  * @throws NimforgeError usage (no such file or program), signature (not to be trusted), malformed (damaged),
- *   incompatible (other format, target or CPU), limit (memory, threads).
+ *   incompatible (other format, or nothing in it runs on this machine), limit (memory, threads).
  */
 export async function loadEngine(path: string, options: LoadOptions = {}): Promise<Session> {
   requireTrusted(path, options.trust ?? "local");
@@ -52,12 +58,12 @@ export async function loadEngineBytes(bytes: Uint8Array, options: Omit<LoadOptio
 
 function sessionOf(engine: DeviceEngine, options: LoadOptions): Session {
   try {
-    const { threads, program = 0, profile = false } = options;
+    const { threads, program, target, device, allowEmulated, profile } = options;
     if (threads !== undefined && !(threads >= 1))
       throw new NimforgeError("usage", "threads", "threads must be a whole number from 1 to 1024", {
         found: String(threads),
       });
-    const session = engine.createSession({ program, profile, ...(threads === undefined ? {} : { threads }) });
+    const session = engine.createSession({ program, target, device, allowEmulated, profile, threads });
     return new Session(session, engine.file);
   } finally {
     engine.close(); // the session keeps what it needs
@@ -66,6 +72,10 @@ function sessionOf(engine: DeviceEngine, options: LoadOptions): Session {
 
 export class Session {
   readonly name: string;
+  /** What the program was compiled for: `cpu-x86-64-v3`, `sm_90`; empty when it runs anywhere. */
+  readonly target: string;
+  /** What it runs on: `cpu`, `cuda:0`. */
+  readonly device: string;
   readonly inputs: readonly TensorDescription[];
   readonly outputs: readonly TensorDescription[];
   /** Ranges of the sizes that shapes name. */
@@ -77,8 +87,10 @@ export class Session {
     private readonly session: DeviceSession,
     private readonly file: string | undefined,
   ) {
-    const { name, inputs, outputs, symbols } = session.signature;
+    const { name, target, inputs, outputs, symbols } = session.signature;
     this.name = name;
+    this.target = target;
+    this.device = session.device;
     this.inputs = inputs as TensorDescription[];
     this.outputs = outputs as TensorDescription[];
     this.symbols = symbols;

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "cpu_features.h"
+#include "devices/device.h"
 #include "error.h"
 
 namespace nimforge {
@@ -53,15 +54,13 @@ std::string highestLevel() {
 }  // namespace
 
 void requireRunnable(const Image& image) {
+  if (auto refusal = abiRefusal(image)) throw std::move(*refusal);
   const std::string best = highestLevel();
   const std::string fix = "build an engine for this machine: nim-build <model> --target " + (best == "none" ? "native" : best);
-  if (image.abi > NF_ABI_VERSION)
-    throw incompatible("image-abi", "the engine's code was compiled for another version of the kernel ABI")
-        .want("ABI up to " + std::to_string(NF_ABI_VERSION))
-        .have("ABI " + std::to_string(image.abi))
-        .advise("build the engine again with this version: nim-build <model> --target " + image.target);
+  // The emulator is this machine's code; emulated kernels are compiled for one level.
+  const std::string name = isEmulated(image.target) ? "cpu-x86-64-v3" : image.target;
   const auto levels = cpuLevels();
-  const auto level = std::find_if(levels.begin(), levels.end(), [&](const CpuLevel& l) { return l.name == image.target; });
+  const auto level = std::find_if(levels.begin(), levels.end(), [&](const CpuLevel& l) { return l.name == name; });
   if (level == levels.end())
     throw incompatible("wrong-target", "the engine is for " + image.target + ", which is no target of this machine")
         .want(image.target)
