@@ -192,6 +192,16 @@ ${kernel("mad", "x[0] = x[1] * x[2] + x[3]; x[4] = x[5] / x[6];")}`,
     vi.unstubAllEnvs();
   });
 
+  it("a cancelled call does not take along another that waits for the same PTX", async () => {
+    const controller = new AbortController();
+    const options = { cacheDir: freshCache(), files: [{ name: "a.cu", text: kernel("k", "x[0] = 1;") }] };
+    const cancelled = compile({ ...options, target: "sm_80", signal: controller.signal });
+    const other = compile({ ...options, target: "sm_86" });
+    setTimeout(() => controller.abort(), 100);
+    await expect(cancelled).rejects.toMatchObject({ name: "AbortError" });
+    expect([...(await other)[0]!.resources.keys()]).toEqual(["k"]);
+  });
+
   it("compiles for every capability", async () => {
     const cacheDir = freshCache();
     const files = [{ name: "a.cu", text: kernel("k", "x[0] = 1;") }];

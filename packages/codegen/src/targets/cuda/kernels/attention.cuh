@@ -182,6 +182,7 @@ template <int D> NF_DEVICE int attention_offset(int row, int unit) {
   return row * (2 * D) + 16 * (unit ^ (D % 64 == 0 ? row & 7 : row >> 1 & 3));
 }
 
+/* A row of an operand; nothing is read of one that does not exist. */
 struct AttentionSource {
   const unsigned short* from;
   bool exists;
@@ -197,8 +198,7 @@ NF_DEVICE void attention_copy(char* tile, Index size, Index step, const Source& 
     const AttentionSource s = source(row);
     char* to = tile + attention_offset<D>(row, unit);
     if constexpr (VEC == 8) {
-      const bool inside = s.exists && unit * 8 < size;
-      cp_async<16>(to, inside ? s.from + unit * 8 : s.from, inside ? 16 : 0);
+      cp_async<16>(to, s.from + unit * 8, s.exists && unit * 8 < size ? 16 : 0);
     } else {
       Vec<unsigned short, 8> x;
       NF_UNROLL
@@ -235,10 +235,7 @@ NF_DEVICE void attention(const AttentionArgs& a, const AttentionOptions& o, cons
       const bool is_key = t % 2 == 0;
       const unsigned short* const base = is_key ? kb : vb;
       const Index stride = is_key ? a.k[2] : a.v[2];
-      const auto source = [&](int row) {
-        const bool exists = j + row < at.range.length;
-        return AttentionSource{exists ? base + (j + row) * stride : base, exists};
-      };
+      const auto source = [&](int row) { return AttentionSource{base + (j + row) * stride, j + row < at.range.length}; };
       if (is_key) attention_copy<C::dk, C::keys, C::threads, C::vec>(tile_at(t), a.size, a.k[3], source);
       else attention_copy<C::dv, C::keys, C::threads, C::vec>(tile_at(t), a.value_size, a.v[3], source);
     }
@@ -254,7 +251,7 @@ NF_DEVICE void attention(const AttentionArgs& a, const AttentionOptions& o, cons
   if (tiles > 0)
     attention_copy<C::dk, C::rows, C::threads, C::vec>(queries, a.size, a.q[3], [&](int row) {
       const Index r = at.first + row, i = r / a.group, g = r - i * a.group;
-      return AttentionSource{r < at.total ? qb + g * a.q[1] + i * a.q[2] : qb, r < at.total};
+      return AttentionSource{qb + g * a.q[1] + i * a.q[2], r < at.total};
     });
   for (int t = 0; t < C::ring - 1; ++t) request(t);
 

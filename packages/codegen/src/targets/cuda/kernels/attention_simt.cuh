@@ -35,8 +35,7 @@ NF_DEVICE void attention_copy_f32(float* tile, Index size, Index step, const Sou
   for (int u = tid(); u < ROWS * units; u += THREADS) {
     const int row = u / units, d = u % units * VEC;
     const AttentionSourceF32 s = source(row);
-    const bool inside = s.exists && d < size;
-    cp_async<4 * VEC>(tile + row * PITCH + d, inside ? s.from + d * step : s.from, inside ? 4 * VEC : 0);
+    cp_async<4 * VEC>(tile + row * PITCH + d, s.from + d * step, s.exists && d < size ? 4 * VEC : 0);
   }
 }
 
@@ -56,17 +55,14 @@ NF_DEVICE void attention_simt(const AttentionArgs& a, const AttentionOptions& o,
   if (at.begin < at.end)
     attention_copy_f32<C::dk, C::rows, C::key_pitch, C::threads, C::vec>(queries, a.size, a.q[3], [&](int row) {
       const Index r = at.first + row, i = r / a.group, g = r - i * a.group;
-      return AttentionSourceF32{r < at.total ? qb + g * a.q[1] + i * a.q[2] : qb, r < at.total};
+      return AttentionSourceF32{qb + g * a.q[1] + i * a.q[2], r < at.total};
     });
   /* K is in the first half of the ring, V in the second; the next K is under way while V is read. */
   const auto request = [&](Index chunk, bool is_key) {
     if (chunk < at.end) {
       const Index j = chunk * C::keys, stride = is_key ? a.k[2] : a.v[2];
       const float* const base = is_key ? kb : vb;
-      const auto source = [&](int row) {
-        const bool exists = j + row < at.range.length;
-        return AttentionSourceF32{exists ? base + (j + row) * stride : base, exists};
-      };
+      const auto source = [&](int row) { return AttentionSourceF32{base + (j + row) * stride, j + row < at.range.length}; };
       float* const tile = shared<float>(is_key ? C::ring_at : C::ring_at + C::tile_bytes);
       if (is_key) attention_copy_f32<C::dk, C::keys, C::key_pitch, C::threads, C::vec>(tile, a.size, a.k[3], source);
       else attention_copy_f32<C::dv, C::keys, C::value_pitch, C::threads, C::vec>(tile, a.value_size, a.v[3], source);

@@ -63,14 +63,14 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
   using T = typename E::Storage;
   using Layout = TileLayout<E, ROWS, BK, Major::K>;
   static constexpr int per = Layout::per_chunk, lines = THREADS / Layout::chunks, turns = Layout::lines / lines;
-  static constexpr bool computed = !__is_same(Pro, NoPro), staged = computed || NF_ARCH < 800;
+  static constexpr bool computed = !__is_same(Pro, NoPro), staged = computed || stages_in_registers<T>;
   static_assert(lines * Layout::chunks == THREADS && turns * lines == Layout::lines);
   const ConvArgs& a;
   const Window& w;
   const Pro& pro;
   const T* x;
   Index channel0, channels;
-  Index n[turns], y[turns], z[turns]; /* of each pixel: its image, and where in it the window begins */
+  Index y[turns], z[turns], n[turns]; /* of each pixel: where its window begins in the image; which image (computed) or which element */
   Index i = 0, j = 0, c = 0;          /* tap and channel of the chunk's first product */
   bool wide;                          /* a chunk lies in one tap and is copied or computed as a whole */
   Vec<T, per> values[staged ? turns : 1];
@@ -86,9 +86,9 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
     NF_UNROLL for (int t = 0; t < turns; ++t) {
       const Index index = first + tid() / Layout::chunks + t * lines;
       const PixelPlace p = pixel_place(index < pixels ? index : 0, w.OH, w.OW);
-      n[t] = p.n;
-      y[t] = index < pixels ? p.h * w.sh + w.y0 : -(1 << 29); /* far outside */
-      z[t] = p.w * w.sw + w.x0;
+      y[t] = p.h * w.sh + w.y0, z[t] = p.w * w.sw + w.x0;
+      n[t] = computed ? p.n : p.n * a.xn + y[t] * a.xh + z[t] * a.xw;
+      if (index >= pixels) y[t] = -(1 << 29); /* far outside */
     }
     advance(i, j, c, tid() % Layout::chunks * per);
   }
@@ -96,11 +96,12 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
   NF_DEVICE void fetch(char* tile) {
     const int line = tid() / Layout::chunks, column = tid() % Layout::chunks;
     if (wide) {
+      const Index tap = place(i, j, c);
       NF_UNROLL for (int t = 0; t < turns; ++t) {
         const Index ih = y[t] + i * w.dh, iw = z[t] + j * w.dw;
         const bool in = inside(i, ih, iw);
         if constexpr (!computed) {
-          const T* p = x + (in ? n[t] * a.xn + ih * a.xh + iw * a.xw + c : 0);
+          const T* p = x + (in ? n[t] + tap : 0);
           if constexpr (staged) values[t] = in ? ld<T, per>(p) : Vec<T, per>{};
           else cp_async<16>(tile + Layout::chunk(line + t * lines, column), p, in ? 16 : 0);
         } else {
@@ -114,11 +115,12 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
     } else {
       Index ei = i, ej = j, ec = c;
       NF_ROLLED for (int e = 0; e < per; ++e) {
+        const Index tap = place(ei, ej, ec);
         NF_UNROLL for (int t = 0; t < turns; ++t) {
           const Index ih = y[t] + ei * w.dh, iw = z[t] + ej * w.dw;
           const bool in = inside(ei, ih, iw);
           T* const to = (T*)(tile + Layout::chunk(line + t * lines, column)) + e;
-          const T* p = x + (in && !computed ? n[t] * a.xn + ih * a.xh + iw * a.xw + ec * a.xc : 0);
+          const T* p = x + (in && !computed ? n[t] + tap : 0);
           if constexpr (computed) {
             float v[1] = {0};
             if (in) pro.template load<1>(v, pro.row(n[t], ih, iw), channel0 + ec);
@@ -144,6 +146,8 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
       if (++j >= w.taps_w) j = 0, ++i;
     }
   }
+  /* From the window's first element. */
+  NF_DEVICE Index place(Index i, Index j, Index c) const { return i * w.dh * a.xh + j * w.dw * a.xw + c * a.xc; }
   NF_DEVICE bool inside(Index tap, Index ih, Index iw) const {
     return tap < w.taps_h && ih >= 0 && ih < a.H && iw >= 0 && iw < a.W;
   }

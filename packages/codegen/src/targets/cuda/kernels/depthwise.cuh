@@ -11,6 +11,7 @@
  *   E        Float32, Float16 or Bfloat16 (tile.cuh)
  *   V        channels of an access, at most 16 bytes. For V > 1: xc is 1; C, xn, xh, xw and the address of x are multiples of V
  *            elements, and w is 16-byte aligned
+ *   PIXELS   outputs of a thread: 4 for SW = 1 and V * KW (4 V for KW = 0) <= 24, else 2: at most 128 registers
  *   KW       the kernel's width if that is at most 7: a row of the input is then loaded once for all its taps. 0: that of d, four
  *            taps at a time
  *   SW, DW   sw and dw. SW = 0: those of d, whatever they are, and each tap loads its inputs

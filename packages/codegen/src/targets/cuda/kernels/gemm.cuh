@@ -50,6 +50,9 @@ template <class T, int ELEMENTS> NF_DEVICE Vec<T, ELEMENTS> gather_chunk(const T
   return v;
 }
 
+/* Without asynchronous copies chunks wait in registers (16 of a chunk's bytes one by one at the edges would take too many). */
+template <class T> constexpr bool stages_in_registers = NF_ARCH < 800 && sizeof(T) > 1;
+
 /* A thread's chunks, LINES lines apart, to the tile. */
 template <class Layout, int LINES, class T, int PER, int TURNS> NF_DEVICE void put_chunks(char* tile, const Vec<T, PER> (&values)[TURNS]) {
   NF_UNROLL for (int i = 0; i < TURNS; ++i)
@@ -77,7 +80,7 @@ template <class E, int ROWS, int BK, Major MAJOR, int THREADS, class Place = Lin
   Index rows, K;
   Index step; /* from one element of a chunk to the next */
   int width;  /* bytes that may be copied at once */
-  static constexpr bool staged = NF_ARCH < 800; /* no asynchronous copies: chunks wait in registers */
+  static constexpr bool staged = stages_in_registers<T> && ROWS <= 128; /* a wider tile's accumulators leave no room */
   Vec<T, per> values[staged ? turns : 1];
 
   NF_DEVICE MatrixLoader(const T* base, Index row_stride, Index k_stride, Index rows, Index K, Place place)

@@ -1,25 +1,23 @@
-/* C = A B by wgmma (sm_90a): the arguments, hooks and numbering of blocks are gemm.cuh's, and so are the loaders.
- *
- *   nf::gemm_wgmma<Config, A major, B major>(nf::gemm_args(d, a, b), prologue, epilogue)
- *
- *   items    = B0 * B1 * B2 * B3 * ceil(M / Config::rows) * ceil(N / Config::columns)                   (blocks)
- *   threads  = Config::threads,  scratch = Config::shared_bytes
+/* Tiles of tile.cuh that are multiplied by wgmma (sm_90a): configurations for nf::gemm, nf::conv and nf::conv_transpose.
  *
  * Every warpgroup multiplies 64 rows of the tile by all its columns. Per step of 64 products: wait for the copies of the stage and
  * for the wgmma before the last, one barrier, start this step's wgmma, and, while it and the one before run, start the copies of the
  * stage that the one before that has read. So the tensor cores always have a step queued, and S - 2 stages are on their way.
  *
- * Accumulators take their products with k ascending in steps of 16, whatever the tile: all variants of this file give the same bits.
- * They differ from mma.sync's on the device (not emulated), so a weight format uses one family for all M.
+ * Accumulators take their products with k ascending in steps of 16, whatever the tile: all configurations of this file give the same
+ * bits. They differ from mma.sync's on the device (not emulated), so a weight format uses one family for all M.
  */
 #pragma once
-#include "gemm.cuh"
+#include "tile.cuh"
 #include "wgmma.cuh"
 
 namespace nf {
 
-/* A tile's shape; the members that loaders and store_tile want are TileConfig's. */
+template <class E> struct Wgmma; /* how products are summed */
+
+/* A tile's shape, with TileConfig's members. */
 template <class E, int BM, int BN, int STAGES> struct WgmmaConfig {
+  using Math = Wgmma<E>;
   using Element = E;
   using Storage = typename E::Storage;
   using Acc = float;
@@ -47,31 +45,9 @@ using wgmma_bf16_128x128 = WgmmaConfig<Bfloat16, 128, 128, 6>;
 using wgmma_bf16_64x128 = WgmmaConfig<Bfloat16, 64, 128, 4>;
 using wgmma_bf16_64x64 = WgmmaConfig<Bfloat16, 64, 64, 6>;
 
-/* An operand in memory brought into wgmma's layout: along k it is TileLayout's; along rows, one tile of 64 rows after the other. */
-template <class E, int ROWS, Major MAJOR, int THREADS> struct WgmmaLoader : MatrixLoader<E, ROWS, 64, MAJOR, THREADS> {
-  using MatrixLoader<E, ROWS, 64, MAJOR, THREADS>::MatrixLoader;
-};
-template <class E, int ROWS, int THREADS> struct WgmmaLoader<E, ROWS, Major::MN, THREADS> {
-  using Part = MatrixLoader<E, 64, 64, Major::MN, THREADS>;
-  Part part;
-
-  NF_DEVICE WgmmaLoader(const typename E::Storage* base, Index row_stride, Index k_stride, Index rows, Index K, Linear place)
-      : part(base, row_stride, k_stride, rows, K, place) {}
-  NF_DEVICE void fetch(char* tile) {
-    NF_UNROLL for (int i = 0; i < ROWS / 64; ++i) {
-      Part at = part;
-      at.rows -= i * 64;
-      at.base += at.rows > 0 ? (Index)(i * 64) * part.row_stride : 0;
-      at.fetch(tile + i * wgmma_block);
-    }
-    part.line += 64;
-  }
-  NF_DEVICE void store(char*) {}
-};
-
-/* The warpgroup's part of the tile, as store_tile takes it. */
-template <class C, Major A, Major B> struct WgmmaWarps {
-  using Op = WgmmaOp<C::columns, __is_same(typename C::Element, Bfloat16), A == Major::MN, B == Major::MN>;
+/* A warp's rows of its warpgroup's part of the tile. */
+template <class C, Major A, Major B, class E> struct WarpTile<C, A, B, Wgmma<E>> {
+  using Op = WgmmaOp<C::columns, __is_same(E, Bfloat16), A == Major::MN, B == Major::MN>;
   const int row0 = warp() * 16, column0 = 0;
   WgmmaTile<Op> sums;
 
@@ -91,8 +67,10 @@ template <class C, Major A, Major B> struct WgmmaWarps {
   }
 };
 
-/* Sums the products [0, K) of the block's tile. While s < 0 the ring fills; then step s multiplies stage s and fetches stage s + STAGES - 2. */
-template <class C, class Tile, class ALoader, class BLoader> NF_DEVICE void multiply_tile_wgmma(Tile& tile, ALoader& a, BLoader& b, Index K) {
+/* tile.cuh's multiply_tile for these configurations. While s < 0 the ring fills; then step s multiplies stage s and fetches stage s + STAGES - 2. */
+template <class C, class Tile, class ALoader, class BLoader>
+  requires(__is_same(typename C::Math, Wgmma<typename C::Element>))
+NF_DEVICE void multiply_tile(Tile& tile, ALoader& a, BLoader& b, Index K) {
   constexpr int S = C::stages;
   char* const ring = shared<char>();
   const Index count = ceil_div_index(K, C::depth);
@@ -117,37 +95,6 @@ template <class C, class Tile, class ALoader, class BLoader> NF_DEVICE void mult
   }
   tile.sums.template wait<0>();
   if (count == 0) tile.sums.clear();
-}
-
-template <class C, Major A, Major B, class Pro, class Epi> NF_DEVICE void gemm_wgmma(const GemmArgs& g, const Pro& pro, const Epi& epi) {
-  using E = typename C::Element;
-  using T = typename C::Storage;
-  const Index tiles_m = ceil_div_index(g.M, C::rows), tiles_n = ceil_div_index(g.N, C::columns);
-  const Index batch = (Index)(block() / ((long long)tiles_m * tiles_n));
-  const TilePlace place = place_tile((Index)(block() % ((long long)tiles_m * tiles_n)), tiles_m, tiles_n);
-  const Index m0 = place.m * C::rows, n0 = place.n * C::columns;
-  const T* a = (const T*)g.a + (long long)m0 * g.am;
-  const T* b = (const T*)g.b + (long long)n0 * g.bn;
-  Index rest = batch;
-  NF_UNROLL for (int i = 3; i >= 0; --i) {
-    const Index at = rest % g.batch[i];
-    rest /= g.batch[i];
-    a += (long long)at * g.a_batch[i], b += (long long)at * g.b_batch[i];
-  }
-  WgmmaLoader<E, C::columns, B, C::threads> right(b, g.bn, g.bk, g.N - n0, g.K, Linear{g.bk});
-  const auto row = [&](Index m) { return epi.row(batch, m0 + m); };
-  if constexpr (__is_same(Pro, NoPro)) {
-    WgmmaWarps<C, A, B> tile;
-    WgmmaLoader<E, C::rows, A, C::threads> left(a, g.am, g.ak, g.M - m0, g.K, Linear{g.ak});
-    multiply_tile_wgmma<C>(tile, left, right, g.K);
-    store_tile<C>(tile, g.M - m0, g.N - n0, n0, row, epi);
-  } else {
-    WgmmaWarps<C, Major::K, B> tile;
-    const auto row_of = [&](Index m) { return pro.row(batch, m0 + m); };
-    PrologueLoader<E, C::rows, C::depth, C::threads, Pro, decltype(row_of)> left(pro, row_of, g.M - m0, g.K);
-    multiply_tile_wgmma<C>(tile, left, right, g.K);
-    store_tile<C>(tile, g.M - m0, g.N - n0, n0, row, epi);
-  }
 }
 
 }  // namespace nf

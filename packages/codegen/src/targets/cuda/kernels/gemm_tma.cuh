@@ -13,6 +13,7 @@
  * products in the order of gemm_sm90a.cuh and have its bits.
  */
 #pragma once
+#include "gemm.cuh"
 #include "gemm_sm90a.cuh"
 #include "tma.cuh"
 
@@ -88,7 +89,7 @@ NF_DEVICE void gemm_tma(const GemmArgs& g, const void* a_map, const void* b_map,
     }
   } else {
     if constexpr (C::rows == 128) take_registers<232>(); /* what the others gave; 65536 in all */
-    WgmmaWarps<C, A, B> tile;
+    WarpTile<C, A, B> tile;
     int before = 0;
     NF_ROLLED for (Index s = 0; s < count; ++s, next()) {
       mbarrier_wait(full + stage, parity);

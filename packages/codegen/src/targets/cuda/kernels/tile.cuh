@@ -88,7 +88,7 @@ template <class M, int BM, int BN, int BK, int WARPS_M, int WARPS_N, int STAGES>
 };
 
 /* name             = math, storage   BM  BN  BK warps stages    threads  shared bytes (7.5: two stages)  from capability
- * f16_128x256      = tensor fp16    128 256  32  2x4  4           256     98304  (49152)                 7.5, large gemm only
+ * f16_128x256      = tensor fp16    128 256  32  2x4  4           256     98304                          8.0, gemm only
  * f16_128x128      = tensor fp16    128 128  32  2x4  3           256     49152  (32768)                 7.5
  * f16_128x64       = tensor fp16    128  64  32  2x2  4           128     49152  (24576)                 7.5
  * f16_64x64        = tensor fp16     64  64  64  2x2  3           128     49152  (32768)                 7.5
@@ -142,14 +142,17 @@ using simt_bf16_16x64 = TileConfig<Simt<Bfloat16>, 16, 64, 32, 1, 2, 4>;
 
 /* One operand's tile in shared memory: lines of 16-byte chunks, a line being a row (Major::K) or a product (Major::MN).
  * Chunks are permuted within a line so that the eight chunks which an ldmatrix (or four lines' pairs of chunks, which the
- * tf32 fragments of Major::MN) read lie in different banks. */
+ * tf32 fragments of Major::MN) read lie in different banks. With BK = 64 and 16 bits it is what wgmma reads: lines of 128 bytes, to
+ * which longer ones are cut, one block of 64 lines after the other. */
 template <class E, int ROWS, int BK, Major MAJOR> struct TileLayout {
   using T = typename E::Storage;
   static constexpr int per_chunk = 16 / sizeof(T);
   static constexpr int lines = MAJOR == Major::K ? ROWS : BK, chunks = (MAJOR == Major::K ? BK : ROWS) / per_chunk;
   static constexpr bool pairs = MAJOR == Major::MN && sizeof(T) == 4;
+  static constexpr bool blocks = MAJOR == Major::MN && BK == 64 && chunks > 8;
   static_assert(chunks >= 2 && (chunks & (chunks - 1)) == 0);
   static NF_DEVICE int chunk(int line, int chunk) {
+    if constexpr (blocks) return (chunk / 8 * lines + line) * 128 + (chunk % 8 ^ line % 8) * 16;
     const int row = chunks < 8 ? line / (8 / (chunks < 8 ? chunks : 8)) : line; /* lines of 128 bytes */
     const int mask = chunks < 8 ? chunks - 1 : 7;
     return (line * chunks + (chunk ^ ((pairs ? 2 * row : row) & mask))) * 16;
