@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { BuildOptions } from "@nimforge/compiler";
+import type { BuildOptions, TargetStatus } from "@nimforge/compiler";
 import { exitCodes } from "@nimforge/tensor";
 import { Command, Option } from "commander";
 import { afterAll, describe, expect, it, vi } from "vitest";
@@ -73,6 +73,7 @@ describe("parser, help, documentation and BuildOptions name the same options", (
       bind: "--bind",
       outputs: "--outputs",
       checkPasses: "--check-passes",
+      fat: "--fat",
       trace: "--trace",
       cacheDir: "--cache-dir",
     };
@@ -206,14 +207,21 @@ describe("console", () => {
 });
 
 describe("commands", () => {
-  it("targets lists what runs here", async () => {
+  it("targets lists what can be built and what runs here", async () => {
     const { exit, stdout } = await run("targets", "--json");
     expect(exit).toBe(0);
-    const { targets } = JSON.parse(stdout) as { targets: { name: string; runs: boolean; aliases: string[] }[] };
-    expect(targets.map(({ name }) => name)).toEqual(["cpu-x86-64", "cpu-x86-64-v3", "cpu-x86-64-v4"]);
-    expect(targets.filter(({ aliases }) => aliases.includes("cpu"))).toEqual([
-      targets.filter(({ runs }) => runs).at(-1),
-    ]);
+    const { targets } = JSON.parse(stdout) as { targets: TargetStatus[] };
+    const names = (wanted: (target: TargetStatus) => boolean) => targets.filter(wanted).map(({ name }) => name);
+    expect(names(({ family }) => family === "cpu")).toEqual(["cpu-x86-64", "cpu-x86-64-v3", "cpu-x86-64-v4"]);
+    expect(names(({ emulated }) => emulated)).toEqual(expect.arrayContaining(["emulated-sm_80", "emulated-sm_90"]));
+    expect(names(({ family, emulated }) => family === "cuda" && !emulated)).toEqual(
+      expect.arrayContaining(["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120"]),
+    );
+    expect(names(({ aliases }) => aliases.includes("cpu"))).toEqual(
+      names(({ family, runs }) => family === "cpu" && runs).slice(-1),
+    );
+    for (const { runs, device, builds, missing } of targets)
+      expect({ runs, builds }).toEqual({ runs: device !== undefined, builds: missing === undefined });
   });
   it("cache info and gc work on the folder that is named", async () => {
     const { stdout } = await run("cache", "info", "--cache-dir", join(folder, "cache"), "--json");

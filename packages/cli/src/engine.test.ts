@@ -213,3 +213,37 @@ describe("verify and inspect", () => {
     expect(readdirSync(folder).filter((name) => name.includes("partial"))).toEqual([]);
   });
 });
+
+describe("targets of GPUs", () => {
+  const fat = join(folder, "fat.engine");
+  beforeAll(async () => {
+    const targets = "cpu-x86-64,emulated-sm_80";
+    const { exit, json } = await run(fixture("add"), "--target", targets, "--precision", "fp16", "--fat", "-o", fat);
+    expect(exit).toBe(0);
+    expect(json.engines).toMatchObject([{ path: fat, target: "fat", precision: "fp16" }]);
+    expect(json.engines[0].targets.map(({ target }: { target: string }) => target)).toEqual(targets.split(","));
+  });
+  it("inspect shows what a block of a kernel takes, for the target that is named", async () => {
+    const kernels = async (...argv: string[]) => (await run("inspect", fat, "--kernels", ...argv)).json.kernels;
+    expect((await kernels())[0]).not.toHaveProperty("threads");
+    expect((await kernels("--target", "emulated-sm_80"))[0]).toMatchObject({ threads: expect.any(Number), shared: 0 });
+    expect(await run("inspect", fat, "--target", "sm_80")).toMatchObject({
+      exit: 2,
+      json: { error: { code: "no-such-target", expected: "cpu-x86-64, emulated-sm_80" } },
+    });
+    expect((await run("inspect", fat, "--target", "cpu-x86-64,emulated-sm_80")).exit).toBe(2);
+  });
+  it("an engine that fits no device here ends with exit code 6 and the build that would", async () => {
+    const { json } = await run("targets");
+    const away = json.targets.find(
+      (target: { family: string; runs: boolean; builds: boolean }) =>
+        target.family === "cuda" && !target.runs && target.builds,
+    );
+    if (!away) return expect(json.targets.filter(({ reason }: { reason?: string }) => !reason)).not.toEqual([]);
+    const path = join(folder, "away.engine");
+    expect((await run(fixture("add"), "--target", away.name, "-o", path)).exit).toBe(0);
+    const { exit, json: failure } = await run("run", path, "--input", "x=random");
+    expect([exit, failure.error.message]).toEqual([6, expect.stringContaining(away.name)]);
+    expect(failure.error.fix).toContain("nim-build <model> --target");
+  });
+});

@@ -104,7 +104,7 @@ export function rootOf(program: ProgramSpec<unknown>, k: number): number {
 }
 
 /** Values of all expressions; null where a symbol is not bound by an input. */
-function evaluateExprs(
+export function evaluateExprs(
   program: ProgramSpec<unknown>,
   shapes: Readonly<Record<string, readonly number[]>>,
 ): (number | null)[] {

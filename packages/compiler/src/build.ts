@@ -2,32 +2,39 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { basename, dirname, extname, join, resolve } from "node:path";
-import { detectCompiler, type Generated, generate, type Target } from "@nimforge/codegen";
+import { generate, type Target } from "@nimforge/codegen";
 import { type EngineSpec, type ProgramSpec, writeEngineFile } from "@nimforge/engine";
 import { type Graph, type ImportMeta, importOnnx, type RuntimeValue } from "@nimforge/ir";
 import { optimize, pipeline } from "@nimforge/passes";
 import { internalError, NimforgeError, type Tensor } from "@nimforge/tensor";
+import { type ReportedKernel, reportBlocks } from "./blocks.js";
 import { type MemoryReport, memoryOf, sizesFit } from "./buffers.js";
 import { compareTensors } from "./compare.js";
-import { type BuildOptions, checkOptions } from "./options.js";
+import { type EngineReport, joinEngines } from "./fat.js";
+import { type BuildOptions, checkOptions, halfTypes } from "./options.js";
+import { inParallel } from "./parallel.js";
 import { BuildClock } from "./progress.js";
 import { randomTensor } from "./random.js";
 import { doubleOpenSizes, inputShapes, nominalSizes, smallSizes } from "./sizes.js";
-import { resolveTargets } from "./targets.js";
+import { newestPlain, requireToolchains, resolveTargets, type Toolchains, toolchainOf } from "./targets.js";
 import { version } from "./version.js";
 
 export interface BuiltEngine {
   path: string;
+  /** `fat` for a file with several. */
   target: string;
   precision: string;
   bytes: number;
   sha256: string;
   /** Source nodes without Constants. */
   nodes: number;
-  /** Launches, host steps and reorders of one run. */
+  /** Launches, host steps and reorders of one run; of a fat file, of its first target. */
   kernels: number;
   memory: MemoryReport;
+  /** What a fat file holds. */
+  targets?: { target: string; kernels: number; memory: MemoryReport }[];
   seconds: { total: number; [phase: string]: number };
 }
 
@@ -37,35 +44,51 @@ export interface BuildResult {
 }
 
 /**
- * Compiles a model into one engine file for each target.
- * @returns what was written, and warnings about the model
+ * Compiles a model into one engine file for each target, or into one for all of them.
+ * @returns what was written, and warnings about the model and its kernels
  * @throws NimforgeError usage, unsupported, malformed, toolchain, limit, io, or internal; the signal's reason when it fires. A build that
  * fails leaves no partial file.
  */
 export async function build(options: BuildOptions): Promise<BuildResult> {
   const clock = new BuildClock(options.signal, options.onProgress);
-  const { graph, meta, targets } = await prepare(options, clock);
+  const prepared = await prepare(options, clock);
+  const { targets } = prepared;
+  const precision = options.precision ?? "fp32";
   const engines: BuiltEngine[] = [];
-  for (const target of targets) {
-    const compiled = await compile(graph, meta, target, options, clock);
-    const path = enginePath(options, target.name, targets.length);
-    const { bytes, sha256 } = await clock.phase("write", target.name, () => write(path, compiled.spec, options.signal));
+  const warnings = [...prepared.warnings];
+  const finish = async (target: string, compiled: Compiled, path: string) => {
+    const { bytes, sha256 } = await clock.phase("write", target, () => write(path, compiled.spec, options.signal));
     const { nodes, kernels, memory } = compiled;
-    const precision = options.precision ?? "fp32";
-    engines.push({
+    return {
       path,
-      target: target.name,
+      target,
       precision,
       bytes,
       sha256,
       nodes,
       kernels,
       memory,
-      seconds: clock.seconds(target.name),
-    });
-  }
+      seconds: clock.seconds(options.fat ? undefined : target),
+    };
+  };
+  // Compilers of all targets share the cores among themselves; a target more than cores keeps them busy while another is printed.
+  const limit = availableParallelism() + 1;
+  const results = await inParallel(targets, limit, options.signal, async (target, signal) => {
+    const compiled = await compile(prepared, target, { ...options, signal }, clock);
+    const built = options.fat
+      ? undefined
+      : await finish(target.name, compiled, enginePath(options, target.name, targets.length));
+    return { compiled, built };
+  });
+  for (const { compiled } of results) warnings.push(...compiled.warnings);
+  if (options.fat) {
+    const all = results.map(({ compiled }) => compiled);
+    const fat = { ...(all[0] as Compiled), spec: joinEngines(all.map(({ spec }) => spec)) };
+    const parts = all.map(({ kernels, memory }, k) => ({ target: (targets[k] as Target).name, kernels, memory }));
+    engines.push({ ...(await finish("fat", fat, enginePath(options, "fat", 1))), targets: parts });
+  } else for (const { built } of results) engines.push(built as BuiltEngine);
   if (options.trace !== undefined) await writeTrace(options.trace, clock);
-  return { engines, warnings: [...meta.warnings] };
+  return { engines, warnings };
 }
 
 export interface Prepared {
@@ -75,24 +98,34 @@ export interface Prepared {
   graph: Graph;
   meta: ImportMeta;
   targets: Target[];
+  toolchains: Toolchains;
+  warnings: string[];
 }
 
 /** What all targets share. */
 export async function prepare(options: BuildOptions, clock: BuildClock): Promise<Prepared> {
   checkOptions(options);
   const targets = resolveTargets(options.targets ?? ["cpu"]);
-  for (const target of targets) enginePath(options, target.name, targets.length);
+  if (options.fat) enginePath(options, "fat", 1);
+  else for (const target of targets) enginePath(options, target.name, targets.length);
   const { model, shapes, ranges, bind, outputs, opt } = options;
   const { graph: source, meta } = await clock.phase("import", undefined, () =>
     importOnnx(model, { shapes, ranges, bind, outputs }),
   );
   nominalSizes(source, opt);
-  // Before minutes of work: is there a compiler at all?
-  await detectCompiler();
+  // Before minutes of work: are there compilers at all?
+  const toolchains = await requireToolchains(targets);
+  const warnings = [...meta.warnings];
+  const half = halfTypes[options.precision ?? "fp32"];
   const graph = await clock.phase("optimize", undefined, () =>
-    optimize(source, options.checkPasses ? passChecks(source, opt) : {}),
+    optimize(source, {
+      half,
+      onOutOfRange: (names) =>
+        warnings.push(`${names.length} node(s) stay float32: ${half} cannot hold a constant of ${names.join(", ")}`),
+      ...(options.checkPasses ? passChecks(source, opt) : {}),
+    }),
   );
-  return { source, graph, meta, targets };
+  return { source, graph, meta, targets, toolchains, warnings };
 }
 
 /** Every pass against the interpreter, on seeded inputs of the smallest sizes. */
@@ -115,16 +148,16 @@ function passChecks(graph: Graph, opt: BuildOptions["opt"]) {
 
 export interface Compiled {
   spec: EngineSpec;
-  generated: Generated;
+  reports: readonly ReportedKernel[];
   nodes: number;
   kernels: number;
   memory: MemoryReport;
+  warnings: string[];
 }
 
 /** Code for one target, as an engine that is not written yet. */
 export async function compile(
-  graph: Graph,
-  meta: ImportMeta,
+  { graph, meta, targets, toolchains }: Prepared,
   target: Target,
   options: BuildOptions,
   clock: BuildClock,
@@ -135,20 +168,35 @@ export async function compile(
       signal: options.signal,
       cacheDir: options.cacheDir,
       shapeHints: sizes,
+      // For devices that are newer than every target of the file.
+      ptx: target === newestPlain(options.fat ? targets : [target]),
     }),
   );
   const memory = memoryAt(graph, generated.spec.programs[0]!, sizes, options.opt);
   const kernels = generated.spec.programs.reduce((count, program) => count + program.steps.length, 0);
   const nodes = meta.nodeCount;
+  const reports = reportBlocks(generated, memory.shapes);
+  const report: EngineReport = { schemaVersion: 1, nodes, kernels: reports, memory };
   const spec: EngineSpec = {
     ...generated.spec,
     assets: [],
     name: modelName(options.model),
     precision: options.precision ?? "fp32",
-    provenance: JSON.stringify(await provenance(meta, options)),
-    report: JSON.stringify({ schemaVersion: 1, nodes, kernels: generated.kernels, memory }),
+    provenance: JSON.stringify(await provenance(meta, toolchainOf(target, toolchains), options)),
+    report: JSON.stringify(report),
   };
-  return { spec, generated, nodes, kernels, memory };
+  return { spec, reports, nodes, kernels, memory, warnings: spillWarnings(reports, target) };
+}
+
+/** Kernels that keep registers in memory: slower than they should be. */
+function spillWarnings(kernels: readonly ReportedKernel[], target: Target): string[] {
+  const warnings = new Set<string>();
+  for (const { name, from, resources } of kernels)
+    if (resources && resources.spillStores + resources.spillLoads > 0)
+      warnings.add(
+        `kernel ${name} (${from.join(", ")}) spills on ${target.name}: ${resources.spillStores} bytes stored, ${resources.spillLoads} loaded, with ${resources.registers} registers`,
+      );
+  return [...warnings];
 }
 
 /** Memory for `sizes`, or, where they give a buffer a negative size, for the next larger ones that do not. */
@@ -169,8 +217,7 @@ function memoryAt(
 }
 
 /** Where the engine came from; nothing of this machine, so that equal builds are equal files. */
-async function provenance(meta: ImportMeta, options: BuildOptions) {
-  const { kind, version: compilerVersion } = await detectCompiler();
+async function provenance(meta: ImportMeta, toolchains: Toolchains, options: BuildOptions) {
   const { shapes, ranges, opt, bind, outputs } = options;
   return {
     schemaVersion: 1,
@@ -182,7 +229,7 @@ async function provenance(meta: ImportMeta, options: BuildOptions) {
       opsets: meta.opsets,
       producer: meta.producer,
     },
-    compiler: { name: "nimforge", version, cxx: `${kind} ${compilerVersion}` },
+    compiler: { name: "nimforge", version, ...toolchains },
     passes: pipeline.map((pass) => pass.name),
     options: JSON.parse(JSON.stringify({ shapes, ranges, opt, bind, outputs }, plain)) as object,
   };

@@ -3,22 +3,37 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { type CudaToolkit, detectCompiler, detectCuda } from "@nimforge/codegen";
+import { openEngine } from "@nimforge/device";
 import { pipeline } from "@nimforge/passes";
 import { loadEngine } from "@nimforge/runtime";
-import { tensor } from "@nimforge/tensor";
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { NimforgeError, tensor } from "@nimforge/tensor";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import {
   type BuildOptions,
   build,
+  checkTargets,
   compareTensors,
+  type DeviceInfo,
   explainModel,
   inspectEngine,
   inspectModel,
+  listDevices,
   listTargets,
   randomTensor,
+  resolveTargets,
   verifyEngine,
   verifyModel,
 } from "./index.js";
+import { inParallel } from "./parallel.js";
+import { requireToolchains } from "./targets.js";
+
+// As they are, until a test says otherwise.
+vi.mock("@nimforge/codegen", async (original) => {
+  const codegen = await original<typeof import("@nimforge/codegen")>();
+  const { detectCompiler, detectCuda } = codegen;
+  return { ...codegen, detectCompiler: vi.fn(detectCompiler), detectCuda: vi.fn(detectCuda) };
+});
 
 const folder = mkdtempSync(join(tmpdir(), "compiler-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -26,14 +41,22 @@ beforeAll(() => vi.stubEnv("NIM_CACHE_PATH", join(folder, "cache")));
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../../fixtures/onnx/${name}.onnx`, import.meta.url));
 const model = fixture("add");
+const cpuNames = listTargets()
+  .filter(({ family }) => family === "cpu")
+  .map(({ name }) => name);
+const hasCuda = await detectCuda().then(
+  () => true,
+  () => false,
+);
 let count = 0;
 const fresh = () => join(folder, `out${count++}`);
 
 describe("build", () => {
   it("writes one engine for each target, named for model, target and precision, that gives the model's values", async () => {
-    const { engines, warnings } = await build({ model, out: fresh(), targets: ["all", "cpu"], ranges: { N: [1, 8] } });
+    const targets = [...cpuNames, "emulated-sm_80", "cpu"];
+    const { engines, warnings } = await build({ model, out: fresh(), targets, ranges: { N: [1, 8] } });
     expect(warnings).toEqual([]);
-    expect(engines.map(({ target }) => target)).toEqual(listTargets().map(({ name }) => name));
+    expect(engines.map(({ target }) => target)).toEqual([...cpuNames, "emulated-sm_80"]);
     const runnable = new Set(
       listTargets()
         .filter(({ runs }) => runs)
@@ -107,7 +130,11 @@ describe("build", () => {
   it.each<[string, Partial<BuildOptions>, object]>([
     ["an unknown target", { targets: ["sm_80x"] }, { code: "unknown-target", exitCode: 2 }],
     ["no target", { targets: [] }, { code: "no-target", exitCode: 2 }],
-    ["one file for two targets", { targets: ["all"], out: "a.engine" }, { code: "one-file", exitCode: 2 }],
+    [
+      "one file for two targets",
+      { targets: ["cpu-x86-64", "sm_80"], out: "a.engine" },
+      { code: "one-file", exitCode: 2 },
+    ],
     ["an unknown precision", { precision: "fp17" as never }, { code: "unknown-precision", exitCode: 2 }],
     [
       "a size outside its range",
@@ -156,6 +183,164 @@ describe("build", () => {
   });
 });
 
+describe("one file for several targets", () => {
+  const programsOf = (path: string) => {
+    const engine = openEngine(path);
+    try {
+      return engine.table;
+    } finally {
+      engine.close();
+    }
+  };
+
+  it("holds a program for each, over weights that are stored once, and runs as each", async () => {
+    const targets = ["cpu-x86-64", "emulated-sm_80", "emulated-sm_90"];
+    const { engines } = await build({ model, out: fresh(), targets, fat: true, opt: { N: 2 } });
+    expect(engines).toHaveLength(1);
+    const [fat] = engines;
+    expect(fat!.path).toMatch(/\/add-fat-fp32\.engine$/);
+    expect(fat).toMatchObject({ target: "fat", targets: targets.map((target) => ({ target, kernels: 1 })) });
+    expect(Object.keys(fat!.seconds).sort()).toEqual(["compile", "import", "optimize", "total", "write"]);
+    const table = programsOf(fat!.path);
+    expect(table.targets).toEqual(targets);
+    expect(table.programs.map(({ name, target }) => [name, target])).toEqual(targets.map((target) => ["main", target]));
+    for (const { steps, target } of table.programs)
+      for (const { launch } of steps)
+        for (const { kernel } of launch!.variants)
+          expect(table.images[table.kernels[kernel]!.image]!.target).toBe(target);
+    const weights = table.programs.map(({ buffers }) => buffers.filter(({ kind }) => kind === "constant"));
+    expect(new Set(weights.map((list) => JSON.stringify(list.map(({ data }) => data)))).size).toBe(1);
+    for (const target of targets) {
+      const session = await loadEngine(fat!.path, { threads: 1, target });
+      expect(session.target).toBe(target);
+      const { y } = await session.run({ x: tensor("float32", [1, 4], [0, 10, 20, 30]) });
+      expect([...y!.data]).toEqual([1, 12, 23, 34]);
+      await session.close();
+    }
+    expect(inspectEngine(fat!.path, "emulated-sm_90").explain().kernels[0]).toMatchObject({ threads: 256, shared: 0 });
+    expect(inspectEngine(fat!.path).explain().kernels[0]!.threads).toBeUndefined();
+    expect(() => inspectEngine(fat!.path, "sm_90")).toThrow(expect.objectContaining({ code: "no-such-target" }));
+    expect(verifyEngine(fat!.path)).toMatchObject({ ok: true, targets });
+  });
+
+  it.runIf(hasCuda)(
+    "shares the weights of all capabilities of a precision, has one PTX, and is the same when built again",
+    { timeout: 120_000 },
+    async () => {
+      const targets = ["sm_75", "sm_80", "sm_90", "sm_90a"];
+      const paths: string[] = [];
+      for (const cacheDir of [fresh(), fresh()]) {
+        const { engines } = await build({
+          model: fixture("external"),
+          out: fresh(),
+          targets,
+          precision: "fp16",
+          fat: true,
+          cacheDir,
+        });
+        paths.push(engines[0]!.path);
+      }
+      expect(readFileSync(paths[0]!).equals(readFileSync(paths[1]!))).toBe(true);
+      const table = programsOf(paths[0]!);
+      const constants = table.programs.map(({ buffers }) => buffers.filter(({ kind }) => kind === "constant"));
+      expect(constants[0]!.length).toBeGreaterThan(0);
+      expect(new Set(constants.map((list) => JSON.stringify(list.map(({ data }) => data)))).size).toBe(1);
+      // Not sm_90a's: nothing but that chip could compile it.
+      expect(new Set(table.images.filter(({ ptx }) => ptx).map(({ target }) => target))).toEqual(new Set(["sm_90"]));
+      for (const { resources, shared } of inspectEngine(paths[0]!, "sm_90a").explain().kernels) {
+        expect(resources!.registers).toBeGreaterThan(0);
+        expect(shared).toBeGreaterThanOrEqual(0);
+      }
+    },
+  );
+});
+
+describe("precision", () => {
+  it.each(["fp16", "bf16"] as const)("%s keeps the signature and comes near the reference", async (precision) => {
+    const { engines } = await build({ model, out: fresh(), precision, opt: { N: 2 } });
+    expect(engines[0]!.path).toMatch(new RegExp(`-${precision}\\.engine$`));
+    const { inputs, outputs, precision: kept } = inspectEngine(engines[0]!.path);
+    expect([kept, inputs[0]!.dtype, outputs[0]!.dtype]).toEqual([precision, "float32", "float32"]);
+    await expect(verifyModel({ model, precision, opt: { N: 5 } })).resolves.toMatchObject({ ok: true });
+  });
+});
+
+describe("compilers", () => {
+  const none = () => Promise.reject(new NimforgeError("toolchain", "no-such-compiler", "there is none"));
+  const [cxx, cuda] = [vi.mocked(detectCompiler), vi.mocked(detectCuda)];
+  const originals = [cxx.getMockImplementation()!, cuda.getMockImplementation()!] as const;
+  afterEach(() => {
+    cxx.mockImplementation(originals[0]);
+    cuda.mockImplementation(originals[1] as typeof detectCuda);
+  });
+
+  it("without one for CUDA, the other targets are built", async () => {
+    cuda.mockImplementation(none);
+    await expect(build({ model, out: fresh(), targets: ["cpu-x86-64", "emulated-sm_80"] })).resolves.toBeDefined();
+    await expect(build({ model, out: fresh(), targets: ["cpu-x86-64", "sm_80"] })).rejects.toMatchObject({
+      exitCode: 9,
+    });
+    const lacking = (await checkTargets()).filter(({ builds }) => !builds);
+    expect(new Set(lacking.map(({ family, emulated }) => `${family} ${emulated}`))).toEqual(new Set(["cuda false"]));
+  });
+  it("without one for C++, CUDA is", async () => {
+    cxx.mockImplementation(none);
+    cuda.mockImplementation(async () => ({ kind: "nvcc", version: "1" }) as CudaToolkit);
+    await expect(requireToolchains(resolveTargets(["sm_80"]))).resolves.toEqual({ cuda: "nvcc 1" });
+    await expect(build({ model, out: fresh(), targets: ["cpu"] })).rejects.toMatchObject({ exitCode: 9 });
+  });
+});
+
+describe("targets", () => {
+  const gpu = (name: string, target: string): DeviceInfo =>
+    ({ kind: "cuda", name, product: "a GPU", target, targets: [`${target}a`, target] }) as DeviceInfo;
+  it("native is the best of each device", () => {
+    const devices = [...listDevices(), gpu("cuda:0", "sm_90"), gpu("cuda:1", "sm_86")];
+    const infos = listTargets(devices);
+    const named = (alias: string) => infos.filter(({ aliases }) => aliases.includes(alias)).map(({ name }) => name);
+    expect(named("native").slice(1)).toEqual(["sm_86", "sm_90a"]);
+    expect(named("cpu")).toEqual(named("native").slice(0, 1));
+    const on = (name: string) => infos.find((info) => info.name === name)!.device;
+    expect(["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100"].map(on)).toEqual([
+      undefined,
+      "cuda:1",
+      "cuda:1",
+      undefined,
+      "cuda:0",
+      "cuda:0",
+      undefined,
+    ]);
+  });
+  it("all is every CPU level and every plain capability", () => {
+    const names = resolveTargets(["all"]).map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining([...cpuNames, "sm_75", "sm_90", "sm_120"]));
+    expect(names.filter((name) => name.endsWith("a") || name.startsWith("emulated"))).toEqual([]);
+  });
+});
+
+describe("inParallel", () => {
+  it("keeps the order, keeps to its limit, and ends with the first failure", async () => {
+    let running = 0;
+    let most = 0;
+    const work = async (x: number) => {
+      most = Math.max(most, ++running);
+      await new Promise((resolve) => setTimeout(resolve, 5 - x));
+      running--;
+      return x * x;
+    };
+    expect(await inParallel([1, 2, 3, 4], 2, undefined, work)).toEqual([1, 4, 9, 16]);
+    expect(most).toBe(2);
+    const begun: number[] = [];
+    const failing = inParallel([0, 1, 2, 3], 2, undefined, async (x, signal) => {
+      begun.push(x);
+      if (x === 0) throw new Error("zero");
+      await new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error("stopped"))));
+    });
+    await expect(failing).rejects.toThrow("zero");
+    expect(begun).toEqual([0, 1]);
+  });
+});
+
 function filesBelow(path: string): string[] {
   try {
     return readdirSync(path, { recursive: true, encoding: "utf8" });
@@ -172,6 +357,14 @@ describe("verify", () => {
       against: "reference",
       shapes: { x: [5, 4] },
       outputs: [{ name: "y", maxAbs: 0, ok: true }],
+    });
+  });
+  it("says so where this machine cannot run the target", async () => {
+    const away = listTargets().find(({ runs, family }) => !runs && family === "cuda")!;
+    await expect(verifyModel({ model, targets: [away.name] })).rejects.toMatchObject({
+      exitCode: 6,
+      found: away.name,
+      fix: expect.stringContaining("emulated-sm_"),
     });
   });
   it("finds that an engine is of another model", async () => {

@@ -1,11 +1,12 @@
 /** What is in a model or an engine: signature, kernels with their reasons, memory, source. */
-import type { KernelReport } from "@nimforge/codegen";
 import { openEngine } from "@nimforge/device";
 import type { ProgramSpec } from "@nimforge/engine";
 import { formatDim, type Graph, importOnnx, type Value } from "@nimforge/ir";
 import { type DType, NimforgeError } from "@nimforge/tensor";
+import type { ReportedKernel } from "./blocks.js";
 import { type BufferPlace, type MemoryReport, placeBuffers, rootOf } from "./buffers.js";
 import { compile, prepare } from "./build.js";
+import type { EngineReport } from "./fat.js";
 import type { BuildOptions } from "./options.js";
 import { BuildClock } from "./progress.js";
 
@@ -51,7 +52,7 @@ export interface EngineSummary {
 
 /** What a build explains: stored in the engine, or made from a model. */
 export interface Explanation {
-  kernels: readonly KernelReport[];
+  kernels: readonly ReportedKernel[];
   memory: MemoryReport & { buffers: BufferPlace[] };
 }
 
@@ -91,18 +92,32 @@ function countOperators(graph: Graph): ModelSummary["operators"] {
 /** Compiles a model for its first target and explains the result; nothing is written but the cache. */
 export async function explainModel(options: BuildOptions): Promise<Explanation> {
   const clock = new BuildClock(options.signal, options.onProgress);
-  const { graph, meta, targets } = await prepare(options, clock);
-  const { spec, generated, memory } = await compile(graph, meta, targets[0]!, options, clock);
-  return { kernels: generated.kernels, memory: { ...memory, buffers: placeBuffers(spec.programs[0]!, memory.shapes) } };
+  const prepared = await prepare(options, clock);
+  const { spec, reports, memory } = await compile(prepared, prepared.targets[0]!, options, clock);
+  return { kernels: reports, memory: { ...memory, buffers: placeBuffers(spec.programs[0]!, memory.shapes) } };
 }
 
-/** @throws NimforgeError malformed, incompatible, usage, as opening an engine does */
-export function inspectEngine(path: string): EngineSummary & { explain(): Explanation } {
+/**
+ * @param target of an engine for several, the one to describe; the first when left out
+ * @throws NimforgeError malformed, incompatible, usage, as opening an engine does; usage for a target that it does not hold
+ */
+export function inspectEngine(path: string, target?: string): EngineSummary & { explain(): Explanation } {
   const engine = openEngine(path);
   try {
     const { table } = engine;
-    const [program] = engine.programs();
-    if (!program) throw new NimforgeError("malformed", "no-program", "the engine has no program", { file: path });
+    if (target !== undefined && !table.targets.includes(target))
+      throw new NimforgeError("usage", "no-such-target", `the engine is not for ${target}`, {
+        file: path,
+        expected: table.targets.join(", "),
+        found: target,
+        fix: `name a target that it holds, or build one: nim-build MODEL --target ${target}`,
+      });
+    const index = table.programs.findIndex(
+      (each) => target === undefined || (each.target ?? table.targets[0]) === target,
+    );
+    const [program, spec] = [engine.programs()[index], table.programs[index]];
+    if (!program || !spec)
+      throw new NimforgeError("malformed", "no-program", "the engine has no program", { file: path });
     const parse = (name: string, text: string): unknown => {
       try {
         return JSON.parse(text);
@@ -110,11 +125,8 @@ export function inspectEngine(path: string): EngineSummary & { explain(): Explan
         throw new NimforgeError("malformed", "bad-report", `the engine's ${name} is not JSON`, { file: path, cause });
       }
     };
-    const report = parse("report", table.report) as {
-      nodes: number;
-      kernels: readonly KernelReport[];
-      memory: MemoryReport;
-    };
+    const report = parse("report", table.report) as EngineReport;
+    const own = (spec.target === undefined ? undefined : report.targets?.[spec.target]) ?? report;
     return {
       kind: "engine",
       file: path,
@@ -126,12 +138,12 @@ export function inspectEngine(path: string): EngineSummary & { explain(): Explan
       symbols: program.symbols,
       nodes: report.nodes,
       kernels: program.steps,
-      unusedInputs: unusedInputs(table.programs[0]!),
-      tunedShapes: report.memory.shapes,
+      unusedInputs: unusedInputs(spec),
+      tunedShapes: own.memory.shapes,
       provenance: parse("provenance", table.provenance),
       explain: () => ({
-        kernels: report.kernels,
-        memory: { ...report.memory, buffers: placeBuffers(table.programs[0]!, report.memory.shapes) },
+        kernels: own.kernels,
+        memory: { ...own.memory, buffers: placeBuffers(spec, own.memory.shapes) },
       }),
     };
   } finally {

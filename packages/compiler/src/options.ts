@@ -3,18 +3,22 @@ import type { BindValue, DimSpec } from "@nimforge/ir";
 import { NimforgeError } from "@nimforge/tensor";
 import type { BuildProgress } from "./progress.js";
 
-export const precisions = ["fp32"] as const;
-export type Precision = (typeof precisions)[number];
+/** Types that a model's float32 values are kept in, by the name of the precision; fp32 leaves the model as it is. */
+export const halfTypes = { fp32: undefined, fp16: "float16", bf16: "bfloat16" } as const;
+export type Precision = keyof typeof halfTypes;
+export const precisions = Object.keys(halfTypes) as readonly Precision[];
 
 export interface BuildOptions {
   /** Path of an ONNX model. */
   model: string;
   /** Folder for engines (default `engines`), or, for one target, a file whose name ends in `.engine`. */
   out?: string | undefined;
-  /** Target names; `cpu` and `native` mean this machine's highest level, `all` every level (default `["cpu"]`). */
+  /** Target names; `cpu` is this machine's highest level, `native` its devices, `all` every level and capability (default `["cpu"]`). */
   targets?: readonly string[] | undefined;
-  /** Arithmetic of the engine (default `fp32`). */
+  /** What the engine keeps float32 values in (default `fp32`); inputs and outputs stay float32. */
   precision?: Precision | undefined;
+  /** One file for all targets, in which equal weights are stored once. */
+  fat?: boolean | undefined;
   /** Sizes of inputs: numbers, or names of symbols. */
   shapes?: Readonly<Record<string, readonly DimSpec[]>> | undefined;
   /** Inclusive bounds of symbols. */

@@ -10,7 +10,8 @@ export interface BuildProgress {
 }
 
 interface Span {
-  name: string;
+  phase: string;
+  target: string | undefined;
   start: number;
   end: number;
 }
@@ -34,30 +35,32 @@ export class BuildClock {
     this.report?.({ phase, target, state: "start" });
     const result = await work();
     const end = performance.now();
-    this.#spans.push({ name: target ? `${phase} ${target}` : phase, start, end });
+    this.#spans.push({ phase, target, start, end });
     this.report?.({ phase, target, state: "end", seconds: seconds(end - start) });
     return result;
   }
 
-  /** Seconds of each phase that concerns a target (or all), and in total since the clock was made. */
-  seconds(target: string): { total: number; [phase: string]: number } {
+  /** Seconds of each phase that concerns a target (or all; without a target: of every phase), and in total since the clock was made. */
+  seconds(target?: string): { total: number; [phase: string]: number } {
     const out: { total: number; [phase: string]: number } = { total: seconds(performance.now() - this.#began) };
-    for (const { name, start, end } of this.#spans) {
-      const [phase, of] = name.split(" ") as [string, string?];
-      if (of === undefined || of === target) out[phase] = seconds(end - start);
+    const spans = this.#spans.filter((span) => target === undefined || (span.target ?? target) === target);
+    for (const phase of new Set(spans.map((span) => span.phase))) {
+      const own = spans.filter((span) => span.phase === phase);
+      out[phase] = seconds(Math.max(...own.map(({ end }) => end)) - Math.min(...own.map(({ start }) => start)));
     }
     return out;
   }
 
-  /** The Trace Event Format, as chrome://tracing and Perfetto read it. */
+  /** The Trace Event Format, as chrome://tracing and Perfetto read it; targets are compiled at once, so each has a row of its own. */
   trace(): string {
-    const traceEvents = this.#spans.map(({ name, start, end }) => ({
-      name,
+    const rows = [...new Set(this.#spans.map(({ target }) => target))];
+    const traceEvents = this.#spans.map(({ phase, target, start, end }) => ({
+      name: target ? `${phase} ${target}` : phase,
       ph: "X",
       ts: Math.round((start - this.#began) * 1000),
       dur: Math.round((end - start) * 1000),
       pid: 1,
-      tid: 1,
+      tid: rows.indexOf(target) + 1,
     }));
     return `${JSON.stringify({ traceEvents, displayTimeUnit: "ms" })}\n`;
   }

@@ -9,4 +9,5 @@ export {
 } from "./kernel.js";
 export { channelsLast, chooseLayouts, type Layout, offsetOf, rowMajor, stridesOf } from "./layout.js";
 export { type OptimizeOptions, optimize, type Pass, pipeline } from "./pipeline.js";
+export { castToHalf, type HalfGraph, type HalfType, isIsland } from "./precision.js";
 export { inline } from "./simplify.js";

@@ -14,17 +14,18 @@ export const buildCommand: CommandSpec = {
   examples: [
     "nim-build model.onnx",
     "nim-build model.onnx --shape x=1,3,48,W --range W=32..960 --opt W=320",
-    "nim-build model.onnx --target cpu-x86-64-v3 -o model.engine --json",
+    "nim-build model.onnx --target sm_80,sm_90,cpu-x86-64-v3 --precision fp16 --fat --json",
   ],
   options: [
     ...modelOptions,
+    { flags: "--fat", description: "one file for all targets", group: "Files" },
     { flags: "-o, --out <path>", description: "folder (default engines), or one .engine file", group: "Files" },
     { flags: "--trace <file>", description: "Chrome trace of the build", group: "Files" },
   ],
-  async run([model], values: ModelOptionValues & { out?: string; trace?: string }, context) {
+  async run([model], values: ModelOptionValues & { fat?: boolean; out?: string; trace?: string }, context) {
     requireModel(model as string);
-    const { out, trace } = values;
-    const result = await build({ ...buildOptions(model as string, values, context), out, trace });
+    const { fat, out, trace } = values;
+    const result = await build({ ...buildOptions(model as string, values, context), fat, out, trace });
     for (const warning of result.warnings) context.console.warn(warning);
     return context.console.result(result, result.engines.map(describe).join("\n"));
   },
@@ -33,6 +34,7 @@ export const buildCommand: CommandSpec = {
 function describe(engine: BuiltEngine): string {
   const { arena, ratio } = engine.memory;
   const figures = [
+    ...(engine.targets ? [engine.targets.map(({ target }) => target).join(", ")] : []),
     `${engine.nodes}→${engine.kernels} kernels`,
     megabytes(engine.bytes),
     `arena ${megabytes(arena)} (${ratio.toFixed(2)} of bound)`,

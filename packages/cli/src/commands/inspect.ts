@@ -9,6 +9,7 @@ import {
   inspectEngine,
   inspectModel,
   type ReportData,
+  type ReportedKernel,
   resolveTargets,
   type TensorSummary,
 } from "@nimforge/compiler";
@@ -48,7 +49,7 @@ export const inspectCommand: CommandSpec = {
     if (values.html !== undefined) checkPage(values.html, file);
     const detailed = values.kernels || values.memory || values.source !== undefined || values.html !== undefined;
     if (isEngine(file)) {
-      const { explain, ...summary } = inspectEngine(file);
+      const { explain, ...summary } = inspectEngine(file, engineTarget(values.target));
       if (detailed) {
         const explanation = explain();
         writePage(values.html, { ...summary, bytes: sizeOf(file), explanation });
@@ -91,6 +92,26 @@ export const inspectCommand: CommandSpec = {
     );
   },
 };
+
+/** Which of an engine's targets is meant. */
+function engineTarget(target: string[] = []): string | undefined {
+  if (target.length > 1)
+    throw new NimforgeError("usage", "bad-option", "--target: an engine is described for one target at a time", {
+      found: target.join(","),
+      fix: "name one",
+    });
+  return target[0];
+}
+
+/** What a block of a kernel takes on a GPU; nothing on other targets. */
+function blockText({ threads, shared, resources }: ReportedKernel): string[] {
+  if (threads === undefined) return [];
+  const text = [`${threads} threads`, shared == null ? "shared memory by size" : `${shared} bytes shared`];
+  if (!resources) return text;
+  const { registers, spillStores, spillLoads } = resources;
+  const spills = spillStores + spillLoads === 0 ? "no spills" : `spills ${spillStores} bytes, reads ${spillLoads}`;
+  return [...text, `${registers} registers`, spills];
+}
 
 function describe(
   file: { inputs: readonly TensorSummary[]; outputs: readonly TensorSummary[] },
@@ -147,12 +168,13 @@ function explainTo({ console }: CommandContext, { kernels, memory }: Explanation
     ...(values.memory ? memory : {}),
     ...page,
   };
-  const kernelRows = kernels.map(({ name, kind, from, reason, bytes, flops }) => [
-    name,
-    kind,
-    `${flops} flops`,
-    `${bytes} bytes`,
-    `${from.join(", ")} (${reason})`,
+  const kernelRows = kernels.map((kernel) => [
+    kernel.name,
+    kernel.kind,
+    `${kernel.flops} flops`,
+    `${kernel.bytes} bytes`,
+    ...blockText(kernel),
+    `${kernel.from.join(", ")} (${kernel.reason})`,
   ]);
   const bufferRows = memory.buffers.map(({ name, kind, bytes, offset, first, last }) => [
     name,

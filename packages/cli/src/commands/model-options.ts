@@ -7,7 +7,7 @@ import { bind, list, opt, range, shape } from "../values.js";
 export const modelOptions: readonly OptionSpec[] = [
   {
     flags: "--target <list>",
-    description: "cpu (default), native, all, or names; see nim-build targets",
+    description: "cpu (default), native, all, or names such as sm_90; see nim-build targets",
     group: "Target",
     parse: list,
   },
