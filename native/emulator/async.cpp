@@ -51,8 +51,8 @@ void Block::copyWait(Fiber& f, int pending) {
 
 static MBarrier* checked(void* p, std::span<unsigned char> shared) {
   const auto* const at = static_cast<const unsigned char*>(p);
-  if (at < shared.data() || at + sizeof(MBarrier) > shared.data() + shared.size() || reinterpret_cast<std::uintptr_t>(p) % 8) return nullptr;
-  return static_cast<MBarrier*>(p);
+  const bool inside = at >= shared.data() && at + sizeof(MBarrier) <= shared.data() + shared.size();
+  return inside && reinterpret_cast<std::uintptr_t>(p) % 8 == 0 ? static_cast<MBarrier*>(p) : nullptr;
 }
 
 void Block::mbarrierInit(Fiber& f, void* barrier, int count) {
@@ -75,7 +75,10 @@ void Block::mbarrierArrive(Fiber& f, void* barrier, int count, NfInt bytes) {
   MBarrier* const b = checked(barrier, shared_.bytes());
   if (!b || b->count > kMostArrivals) stop(f, [&] { return "arrives at what is no initialized mbarrier: " + describe(barrier); });
   if (count < 0 || count > b->pending)
-    stop(f, [&] { return "more arrivals at an mbarrier than its phase expects: " + std::to_string(count) + ", and " + std::to_string(b->pending) + " are pending"; });
+    stop(f, [&] {
+      return "more arrivals at an mbarrier than its phase expects: " + std::to_string(count) + ", and " + std::to_string(b->pending) +
+             " are pending";
+    });
   idleRounds_ = 0;
   b->bytes += std::int32_t(bytes);
   b->pending = std::uint16_t(b->pending - count);
@@ -111,7 +114,8 @@ void Block::mbarrierWait(Fiber& f, void* barrier, int parity) {
 // ---- deferred operations
 
 Deferred Block::later(Fiber& f, NfDeferred apply, const void* payload, int size) {
-  if (size < 0 || size > Deferred::kMostPayload) stop(f, [&] { return "a deferred operation with " + std::to_string(size) + " bytes of payload"; });
+  if (size < 0 || size > Deferred::kMostPayload)
+    stop(f, [&] { return "a deferred operation with " + std::to_string(size) + " bytes of payload"; });
   Deferred d;
   d.apply = apply;
   std::memcpy(d.payload, payload, std::size_t(size));
@@ -120,7 +124,8 @@ Deferred Block::later(Fiber& f, NfDeferred apply, const void* payload, int size)
 
 void Block::defer(Fiber& f, void* barrier, NfInt bytes, NfDeferred apply, const void* payload, int size) {
   const MBarrier* const b = checked(barrier, shared_.bytes());
-  if (!b || b->count > kMostArrivals) stop(f, [&] { return "an asynchronous copy on what is no initialized mbarrier: " + describe(barrier); });
+  if (!b || b->count > kMostArrivals)
+    stop(f, [&] { return "an asynchronous copy on what is no initialized mbarrier: " + describe(barrier); });
   Deferred d = later(f, apply, payload, size);
   d.barrier = barrier;
   d.bytes = bytes;

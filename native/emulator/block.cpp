@@ -301,7 +301,8 @@ std::string Block::wrongBarrier(int id, int count) const {
   const std::string name = "barrier " + std::to_string(id);
   if (id & ~15) return name + ": there are barriers 0 to 15";
   if (count <= 0 || count > threads_ || count % 32)
-    return name + " for " + std::to_string(count) + " threads: it must be a multiple of 32, at most the block's " + std::to_string(threads_);
+    return name + " for " + std::to_string(count) + " threads: it must be a multiple of 32, at most the block's " +
+           std::to_string(threads_);
   const Barrier& b = barriers_[id];
   if (b.count != count)
     return "divergent barrier: " + name + " for " + std::to_string(count) + " threads, where others wait for " + std::to_string(b.count) +
@@ -327,7 +328,8 @@ std::string Block::wrongCollective(const char* others, const Site& site) {
 }
 
 std::string Block::missedMeeting(const Meeting& m) {
-  return "exits, but lanes " + hex(m.arrived) + " of its warp wait for it in a collective with mask " + hex(m.mask) + " (" + text(m.site) + ")";
+  return "exits, but lanes " + hex(m.arrived) + " of its warp wait for it in a collective with mask " + hex(m.mask) + " (" + text(m.site) +
+         ")";
 }
 
 // No thread can run, or all that can only spin.
@@ -343,7 +345,8 @@ std::string Block::stuck() const {
     const Fiber& g = fiber(i);
     const int id = g.wait == Wait::barrier ? g.barrier : 0, line = g.wait == Wait::exited ? 0 : g.site.line;
     atBarrier |= g.wait == Wait::barrier;
-    const auto same = std::find_if(all.begin(), all.end(), [&](const Same& s) { return s.wait == g.wait && s.barrier == id && s.line == line; });
+    const auto same = std::find_if(all.begin(), all.end(),
+                                   [&](const Same& s) { return s.wait == g.wait && s.barrier == id && s.line == line; });
     if (same == all.end()) all.push_back({g.wait, id, line, 1, i, g.site});
     else ++same->count;
   }
@@ -369,9 +372,11 @@ std::string Block::stuck() const {
 std::string Block::describe(const void* address) const {
   const auto* p = static_cast<const unsigned char*>(address);
   const auto memory = shared_.bytes();
-  if (shared_.guards(address) || (p >= memory.data() && p < memory.data() + memory.size()))
-    return "shared memory " + std::string(p < memory.data() ? "- " : "+ ") +
-           std::to_string(p < memory.data() ? memory.data() - p : p - memory.data()) + " (it has " + std::to_string(memory.size()) + " bytes)";
+  if (shared_.guards(address) || (p >= memory.data() && p < memory.data() + memory.size())) {
+    const auto offset = p - memory.data();
+    return "shared memory " + std::string(offset < 0 ? "- " : "+ ") + std::to_string(offset < 0 ? -offset : offset) + " (it has " +
+           std::to_string(memory.size()) + " bytes)";
+  }
   char out[32];
   std::snprintf(out, sizeof out, "address %p", address);
   return out;

@@ -89,14 +89,16 @@ template <class F> void with_mask(const NfLaunch* L, F f) {
 HALF(wide_32, AttentionFloat16, 32, 32, 4, 1, 2, 8)
 HALF(any_32, AttentionFloat16, 32, 32, 4, 1, 2, 1)
 HALF(wide_64, AttentionFloat16, 64, 64, 4, 1, 2, 8)
-HALF(wide_64_bf16, AttentionBFloat16, 64, 64, 4, 1, 2, 8)
 HALF(narrow_64, AttentionFloat16, 64, 64, 1, 4, 4, 8)
-HALF(narrow_64_bf16, AttentionBFloat16, 64, 64, 1, 4, 3, 8)
 HALF(wide_96_64, AttentionFloat16, 96, 64, 2, 1, 3, 8)
 HALF(wide_128, AttentionFloat16, 128, 128, 4, 1, 2, 8)
 HALF(narrow_128, AttentionFloat16, 128, 128, 1, 4, 4, 8)
 HALF(wide_256, AttentionFloat16, 256, 256, 2, 2, 2, 8)
 HALF(narrow_256, AttentionFloat16, 256, 256, 1, 4, 4, 8)
+#if NF_ARCH >= 800
+HALF(wide_64_bf16, AttentionBFloat16, 64, 64, 4, 1, 2, 8)
+HALF(narrow_64_bf16, AttentionBFloat16, 64, 64, 1, 4, 3, 8)
+#endif
 SINGLE(single_64, 64, 64, 4, 4)
 SINGLE(single_64_few, 64, 64, 1, 4)
 SINGLE(single_64_any, 64, 64, 2, 1)
@@ -116,13 +118,16 @@ struct Kernel {
 #define ENTRY(NAME, BYTES, BRAIN) \
   Kernel { #NAME, NAME, Config_##NAME::rows, Config_##NAME::shared_bytes, Config_##NAME::dk, Config_##NAME::dv, BYTES, BRAIN }
 const Kernel k_wide_32 = ENTRY(wide_32, 2, false), k_any_32 = ENTRY(any_32, 2, false), k_wide_64 = ENTRY(wide_64, 2, false),
-             k_wide_64_bf16 = ENTRY(wide_64_bf16, 2, true), k_narrow_64 = ENTRY(narrow_64, 2, false),
-             k_narrow_64_bf16 = ENTRY(narrow_64_bf16, 2, true), k_wide_96_64 = ENTRY(wide_96_64, 2, false),
+             k_narrow_64 = ENTRY(narrow_64, 2, false), k_wide_96_64 = ENTRY(wide_96_64, 2, false),
              k_wide_128 = ENTRY(wide_128, 2, false), k_narrow_128 = ENTRY(narrow_128, 2, false), k_wide_256 = ENTRY(wide_256, 2, false),
              k_narrow_256 = ENTRY(narrow_256, 2, false), k_single_64 = ENTRY(single_64, 4, false),
              k_single_64_few = ENTRY(single_64_few, 4, false), k_single_64_any = ENTRY(single_64_any, 4, false),
              k_single_128_64 = ENTRY(single_128_64, 4, false), k_single_256 = ENTRY(single_256, 4, false),
              k_single_256_few = ENTRY(single_256_few, 4, false);
+
+#if NF_ARCH >= 800
+const Kernel k_wide_64_bf16 = ENTRY(wide_64_bf16, 2, true), k_narrow_64_bf16 = ENTRY(narrow_64_bf16, 2, true);
+#endif
 
 /* ---- problems */
 
@@ -362,6 +367,19 @@ Problem shaped(int queries, int keys, int size, int value_size) {
   return p;
 }
 
+/* A mask, a cap, groups of heads and a past at once. */
+Problem everything(int queries) {
+  Problem p = shaped(queries, 150, 64, 64);
+  p.batch = 2, p.group = 3, p.mask = float16, p.softcap = 4, p.causal = true, p.past = 117;
+  return p;
+}
+
+void edges_of(const Kernel& kernel) {
+  check(kernel, shaped(129, 127, kernel.dk, kernel.dv));
+  check(kernel, shaped(7, 200, kernel.dk - 8, kernel.dv - 8));
+  check(kernel, shaped(1, 33, kernel.dk, kernel.dv));
+}
+
 void options_of(const Kernel& kernel, int size, int value_size) {
   Problem p = shaped(33, 129, size, value_size);
   p.batch = 2, p.heads = 2, p.group = 3;
@@ -412,26 +430,25 @@ int main() {
   shapes_of(k_single_64, {4, 20, 36, 60});
   shapes_of(k_single_64_any, {1, 3, 33, 63});
   shapes_of(k_single_64_few, {60});
-  for (const Kernel* kernel : {&k_wide_96_64, &k_wide_128, &k_narrow_128, &k_wide_256, &k_narrow_256, &k_wide_64_bf16, &k_narrow_64_bf16,
-                               &k_single_128_64, &k_single_256}) {
-    check(*kernel, shaped(129, 127, kernel->dk, kernel->dv));
-    check(*kernel, shaped(7, 200, kernel->dk - 8, kernel->dv - 8));
-    check(*kernel, shaped(1, 33, kernel->dk, kernel->dv));
-  }
+  for (const Kernel* kernel : {&k_wide_96_64, &k_wide_128, &k_narrow_128, &k_wide_256, &k_narrow_256, &k_single_128_64, &k_single_256})
+    edges_of(*kernel);
+#if NF_ARCH >= 800
+  edges_of(k_wide_64_bf16);
+  edges_of(k_narrow_64_bf16);
+  options_of(k_narrow_64_bf16, 64, 64);
+  for (int queries : {5, 33}) check_same(k_wide_64_bf16, k_narrow_64_bf16, everything(queries));
+#endif
   options_of(k_wide_64, 64, 48);
   options_of(k_any_32, 30, 17);
   options_of(k_narrow_64, 64, 64);
-  options_of(k_narrow_64_bf16, 64, 64);
   options_of(k_wide_256, 160, 256);
   options_of(k_single_64, 64, 60);
   options_of(k_single_64_any, 21, 50);
   options_of(k_single_256_few, 200, 132);
 
   for (int queries : {5, 33}) {
-    Problem p = shaped(queries, 150, 64, 64);
-    p.batch = 2, p.group = 3, p.mask = float16, p.softcap = 4, p.causal = true, p.past = 117;
+    Problem p = everything(queries);
     check_same(k_wide_64, k_narrow_64, p);
-    check_same(k_wide_64_bf16, k_narrow_64_bf16, p);
     p.mask = float32;
     check_same(k_single_64, k_single_64_few, p);
     check_same(k_single_64, k_single_64_any, p);

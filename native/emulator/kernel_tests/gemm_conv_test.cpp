@@ -122,13 +122,28 @@ const Case cases[] = {
     {1, 3, 3, 24, 16, 1, 5, 5, 1, 1, 1, 1, 2, 2, 2, 2},
     {2, 4, 7, 16, 12, 1, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0},
     {1, 4, 4, 8, 8, 1, 2, 3, 4, 3, 1, 1, 0, 0, 0, 0},
+    {2, 5, 8, 24, 10, 1, 1, 1, 2, 2, 1, 1, 0, 0, 0, 0},
+    {2, 6, 5, 48, 10, 1, 2, 1, 3, 2, 1, 1, 0, 0, 0, 0},
 };
 // clang-format on
-enum class Layout { Channels, Padded, Planes };
+// Channels-last with channels `step` apart and padded to a multiple of `pad`, and so many elements more from a pixel, row or image to the
+// next, and in front of the first; or planes of one channel.
+struct Layout {
+  const char* name;
+  bool planes;
+  int step, pad, pixel, row, image, shift;
+};
+// clang-format off
+const Layout layouts[] = {
+    {"channels-last", false, 1, 1, 0, 0, 0, 0}, {"padded", false, 1, 16, 0, 0, 0, 0}, {"planes", true, 1, 1, 0, 0, 0, 0},
+    {"spread", false, 2, 16, 0, 0, 0, 0}, {"odd pixels", false, 1, 16, 1, 0, 0, 0}, {"odd rows", false, 1, 16, 0, 1, 0, 0},
+    {"odd images", false, 1, 16, 0, 0, 1, 0}, {"shifted", false, 1, 16, 0, 0, 0, 1},
+};
+// clang-format on
 
 int failures = 0, checks = 0;
 
-template <class E, class Acc> std::vector<Acc> run(const KernelEntry& kernel, const Case& s, Layout layout) {
+template <class E, class Acc> std::vector<Acc> run(const KernelEntry& kernel, const Case& s, const Layout& layout) {
   using T = typename E::T;
   const bool t = kernel.transposed;
   const int effective_h = (s.KH - 1) * s.dh + 1, effective_w = (s.KW - 1) * s.dw + 1;
@@ -138,14 +153,28 @@ template <class E, class Acc> std::vector<Acc> run(const KernelEntry& kernel, co
   if (OH <= 0 || OW <= 0) return result;
   test::Random random(s.Cin * 131 + s.Cout * 17 + s.H);
   const int channels = s.Cin / s.groups, width = s.Cout / s.groups, K = s.KH * s.KW * channels;
-  const NfInt pitch = layout == Layout::Padded ? (s.Cin + 15) / 16 * 16 : s.Cin, pixels = static_cast<NfInt>(s.H) * s.W;
-  const NfInt xc = layout == Layout::Planes ? pixels : 1, xw = layout == Layout::Planes ? 1 : pitch, xh = s.W * xw, xn = pixels * pitch;
-  test::Guarded<T> x(s.N * xn);
-  for (NfInt i = 0; i < s.N * xn; ++i) x[i] = E::poison();
-  for (int n = 0; n < s.N; ++n)
-    for (int h = 0; h < s.H; ++h)
-      for (int w = 0; w < s.W; ++w)
+  const auto rounded = [&](NfInt n) { return (n + layout.pad - 1) / layout.pad * layout.pad; };
+  const NfInt pixels = static_cast<NfInt>(s.H) * s.W, xc = layout.planes ? pixels : layout.step;
+  const NfInt xw = layout.planes ? 1 : rounded(s.Cin * layout.step) + layout.pixel;
+  const NfInt xh = layout.planes ? s.W : rounded(s.W * xw) + layout.row, xn = layout.planes ? pixels * s.Cin : rounded(s.H * xh) + layout.image;
+  test::Guarded<T> memory(s.N * xn + layout.shift);
+  T* const x = memory.data() + layout.shift;
+  for (NfInt i = -layout.shift; i < s.N * xn; ++i) x[i] = E::poison();
+  // What no window covers stays poison.
+  const auto reads = [&](int size, int out, int taps, int stride, int dilation, int pad, int at) {
+    for (int o = 0; o < out; ++o)
+      for (int k = 0; k < taps; ++k) {
+        const int from = t ? o + pad - k * dilation : o * stride + k * dilation - pad;
+        if (t ? from >= 0 && from % stride == 0 && from / stride == at : from == at) return at < size;
+      }
+    return false;
+  };
+  for (int h = 0; h < s.H; ++h)
+    for (int w = 0; w < s.W; ++w) {
+      if (!reads(s.H, OH, s.KH, s.sh, s.dh, s.pt, h) || !reads(s.W, OW, s.KW, s.sw, s.dw, s.pl, w)) continue;
+      for (int n = 0; n < s.N; ++n)
         for (int c = 0; c < s.Cin; ++c) x[n * xn + h * xh + w * xw + c * xc] = E::make(random.uniform());
+    }
   const NfInt wk = kernel.weights_by_column ? 1 : (width + 7) / 8 * 8, wn = kernel.weights_by_column ? (K + 15) / 16 * 16 : 1;
   const NfInt wg = kernel.weights_by_column ? width * wn : K * wk;
   test::Guarded<T> weights(s.groups * wg);
@@ -164,7 +193,7 @@ template <class E, class Acc> std::vector<Acc> run(const KernelEntry& kernel, co
   for (int c = 0; c < s.Cin; ++c) scale[c] = kernel.prologue ? static_cast<float>(1 << c % 4) : 1;
   const NfInt ow = s.Cout, oh = OW * ow, on = OH * oh;
   const NfInt dims[27] = {s.N, s.H, s.W, s.Cin, OH, OW, s.Cout, s.groups, s.KH, s.KW, s.sh, s.sw, s.dh, s.dw, s.pt, s.pl, xn, xh, xw, xc, on, oh, ow, 1, wk, wn, wg};
-  void* const buffers[7] = {x.data(), weights.data(), out.data(), bias.data(), residual.data(), writes.data(), scale.data()};
+  void* const buffers[7] = {x, weights.data(), out.data(), bias.data(), residual.data(), writes.data(), scale.data()};
   const auto tiles = [](NfInt a, NfInt b) { return (a + b - 1) / b; };
   NfError error{};
   NfLaunch launch{};
@@ -174,8 +203,8 @@ template <class E, class Acc> std::vector<Acc> run(const KernelEntry& kernel, co
   const NfEmulator table = nimforge::emulatorFor(launch.end);
   launch.emulator = &table;
   char where[300];
-  std::snprintf(where, sizeof where, "%s, x %dx%dx%dx%d, %d outputs, %d groups, kernel %dx%d stride %dx%d dilation %dx%d pads %d,%d layout %d", kernel.name, s.N, s.H,
-                s.W, s.Cin, s.Cout, s.groups, s.KH, s.KW, s.sh, s.sw, s.dh, s.dw, s.pt, s.pl, static_cast<int>(layout));
+  std::snprintf(where, sizeof where, "%s, x %dx%dx%dx%d, %d outputs, %d groups, kernel %dx%d stride %dx%d dilation %dx%d pads %d,%d, %s", kernel.name, s.N, s.H,
+                s.W, s.Cin, s.Cout, s.groups, s.KH, s.KW, s.sh, s.sw, s.dh, s.dw, s.pt, s.pl, layout.name);
   ++checks;
   if (kernel.run(&launch) != 0) {
     std::printf("FAILED %s: %s\n", where, nimforge::lastEmulatorFault().c_str());
@@ -224,7 +253,7 @@ template <class E, class Acc, std::size_t COUNT> void grid(const char* name, con
   for (const KernelEntry& kernel : kernels) {
     for (std::size_t i = 0; i < std::size(cases); ++i) {
       std::vector<Acc>& first = (kernel.transposed ? transposed : plain)[i];
-      for (Layout layout : {Layout::Channels, Layout::Padded, Layout::Planes}) {
+      for (const Layout& layout : layouts) {
         const std::vector<Acc> result = run<E, Acc>(kernel, cases[i], layout);
         if (kernel.prologue) continue;
         if (first.empty()) first = result;

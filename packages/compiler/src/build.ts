@@ -120,6 +120,7 @@ export async function prepare(options: BuildOptions, clock: BuildClock): Promise
   const graph = await clock.phase("optimize", undefined, () =>
     optimize(source, {
       half,
+      keep: half === undefined ? (node) => targets.some((target) => target.keeps?.(node)) : undefined,
       onOutOfRange: (names) =>
         warnings.push(`${names.length} node(s) stay float32: ${half} cannot hold a constant of ${names.join(", ")}`),
       ...(options.checkPasses ? passChecks(source, opt) : {}),
@@ -157,11 +158,13 @@ export interface Compiled {
 
 /** Code for one target, as an engine that is not written yet. */
 export async function compile(
-  { graph, meta, targets, toolchains }: Prepared,
+  { graph: shared, meta, targets, toolchains }: Prepared,
   target: Target,
   options: BuildOptions,
   clock: BuildClock,
 ): Promise<Compiled> {
+  // What another target keeps whole is opened for this one.
+  const graph = optimize(shared, { keep: target.keeps });
   const sizes = nominalSizes(graph, options.opt);
   const generated = await clock.phase("compile", target.name, () =>
     generate([{ name: "main", graph }], target, {

@@ -104,5 +104,5 @@ export const cudaTargets: readonly Target[] = capabilities.map(cudaTarget);
 
 /** Capabilities whose kernels the CPU can run, for tests. */
 export const emulatedTargets: readonly Target[] = capabilities
-  .filter(({ name }) => ["sm_75", "sm_80", "sm_90"].includes(name))
+  .filter(({ name }) => ["sm_75", "sm_80", "sm_90", "sm_90a"].includes(name))
   .map(emulatedTarget);

@@ -13,6 +13,8 @@ export interface Instance {
   readonly items: Dim;
   readonly threads: number;
   readonly scratch: number;
+  /** A header beyond the template's. */
+  readonly header?: string;
 }
 
 export interface Printed {

@@ -13,6 +13,7 @@ test.each<[string, DType]>([
   ["emulated-sm_80", "float16"],
   ["emulated-sm_80", "bfloat16"],
   ["emulated-sm_90", "float16"],
+  ["emulated-sm_90a", "float16"],
 ])("templates give what the interpreter gives: %s, %s", { timeout: 240_000 }, async (name, dtype) => {
   expect(await mismatches(templatePrograms(dtype), target(name))).toEqual([]);
 });

@@ -8,7 +8,6 @@ import {
   ceildiv,
   type Dim,
   equalDims,
-  evaluateDim,
   hasReduce,
   mul,
   type Node,
@@ -28,7 +27,7 @@ import { FunctorPrinter, matrixRows, pixelRows, type RowAxes } from "./functors.
 import { needsWideIndex } from "./loops.js";
 import { packConv, packConvTranspose, packDepthwise, packMatrix, paddedTo8 } from "./pack.js";
 import { divisor } from "./runs.js";
-import { multiplies, type Site, type Template } from "./template.js";
+import { type Instance, multiplies, type Site, type Template } from "./template.js";
 import { chooseTiles, sharedBytes, threadsOf, tileBlocks, tilesFor } from "./tiles.js";
 
 const cppElement: Readonly<Record<string, string>> = {
@@ -83,6 +82,7 @@ const matmul: Template = {
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
+        ...(tile.header ? { header: tile.header } : {}),
       })),
     };
   },
@@ -133,6 +133,7 @@ const gemm: Template = {
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
+        ...(tile.header ? { header: tile.header } : {}),
       })),
     };
   },
@@ -188,6 +189,7 @@ const conv: Template = {
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
+        ...(tile.header ? { header: tile.header } : {}),
       })),
     };
   },
@@ -221,6 +223,7 @@ const convTranspose: Template = {
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
+        ...(tile.header ? { header: tile.header } : {}),
       })),
     };
   },
@@ -247,8 +250,8 @@ const depthwise: Template = {
     const [sw, dw] = [strides[1], dilations[1]];
     const common = sw <= 2 && dw === 1;
     const width = k[1] <= 7 ? k[1] : 0;
-    const wide = Math.max(1, evaluateDim(OW, site.sizeHint)) >= 8;
-    const pixels = !common || !wide ? 1 : 4;
+    // Outputs of a thread: as many as their inputs' registers allow.
+    const pixels = common && sw === 1 && vector * (width || 4) <= 24 ? 4 : 2;
     const element = cppElement[weights.dtype];
     const parameters = [element, vector, pixels, width, common ? sw : 0, common ? dw : 1, depthwiseThreads];
     return {
@@ -363,26 +366,34 @@ export function printTemplate(
   }
   const calls = printed.instances.map((instance) => call(instance.call));
   const headers = ["kernel.cuh", "scalars.cuh", ...printed.headers];
+  const headersOf = ({ header }: Instance) => [
+    ...(needsWideIndex(kernel) ? ["wide"] : []),
+    ...headers,
+    ...(header ? [header] : []),
+  ];
   return {
     kind: match.template,
     args,
-    variants: printed.instances.map(({ guard, items, threads, scratch }, k) => ({
-      ...(guard === undefined ? {} : { guard }),
-      source: [
-        `namespace ${name}_ {`,
-        ...texts,
-        "}",
-        `NF_KERNEL(${name}, ${threads}, 1, ${args.buffers.length}, ${args.dims.length}) {`,
-        ...bindings.map((line) => `[[maybe_unused]] ${line}`),
-        ...prepare,
-        `${calls[k]};`,
-        "}",
-      ].join("\n"),
-      headers: needsWideIndex(kernel) ? ["wide", ...headers] : headers,
-      items,
-      grain: 1,
-      scratch,
-      threads,
-    })),
+    variants: printed.instances.map((instance, k) => {
+      const { guard, items, threads, scratch } = instance;
+      return {
+        ...(guard === undefined ? {} : { guard }),
+        source: [
+          `namespace ${name}_ {`,
+          ...texts,
+          "}",
+          `NF_KERNEL(${name}, ${threads}, 1, ${args.buffers.length}, ${args.dims.length}) {`,
+          ...bindings.map((line) => `[[maybe_unused]] ${line}`),
+          ...prepare,
+          `${calls[k]};`,
+          "}",
+        ].join("\n"),
+        headers: headersOf(instance),
+        items,
+        grain: 1,
+        scratch,
+        threads,
+      };
+    }),
   };
 }

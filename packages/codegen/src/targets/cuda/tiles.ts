@@ -13,6 +13,8 @@ export interface Tile {
   readonly stages: number;
   /** Bytes of an element in shared memory. */
   readonly bytes: number;
+  /** The header that defines it, where that is not tile.cuh. */
+  readonly header?: string;
 }
 
 const tile = (
@@ -44,9 +46,25 @@ const single: readonly Tile[] = [
   tile("f32_16x64", 4, [16, 64, 32], [1, 2], 4),
 ];
 
+/** Warpgroups (gemm_sm90a.cuh): one for each 64 rows. */
+const warpgroup = (prefix: string): readonly Tile[] =>
+  (
+    [
+      [128, 256, 4],
+      [128, 128, 6],
+      [64, 128, 4],
+      [64, 64, 6],
+    ] as const
+  ).map(([rows, columns, stages]) => ({
+    ...tile(`wgmma_${prefix}_${rows}x${columns}`, 2, [rows, columns, 64], [rows / 16, 1], stages),
+    header: "gemm_sm90a.cuh",
+  }));
+
 /** Tiles that multiply elements of a type on a capability, largest first; none: the type has no template there. */
-export function tilesFor(dtype: DType, { mma }: Capability): readonly Tile[] {
+export function tilesFor(dtype: DType, { mma, wgmma }: Capability): readonly Tile[] {
   if (dtype === "float32") return single;
+  // One family for all sizes of a product: warpgroups may round otherwise than warps.
+  if (wgmma && (dtype === "float16" || dtype === "bfloat16")) return warpgroup(dtype === "float16" ? "f16" : "bf16");
   if (dtype === "float16") return half("f16");
   if (dtype === "bfloat16") return mma.includes("bf16") ? half("bf16") : simtHalf("simt_bf16");
   return [];
@@ -54,13 +72,13 @@ export function tilesFor(dtype: DType, { mma }: Capability): readonly Tile[] {
 
 export const threadsOf = ({ warps: [m, n] }: Tile): number => 32 * m * n;
 
-/** Dynamic shared memory: the ring of stages, or after it the slabs of the epilogue. */
+/** Dynamic shared memory: the ring of stages, or after it what the epilogue puts there. */
 export function sharedBytes(
-  { rows, columns, depth, warps: [m, n], stages, bytes }: Tile,
+  { rows, columns, depth, warps: [m, n], stages, bytes, header }: Tile,
   { cpAsync }: Capability,
 ): number {
   const ring = (cpAsync ? stages : 2) * (rows + columns) * depth * bytes;
-  return Math.max(ring, m * n * 16 * (columns / n + 8) * 4);
+  return Math.max(ring, header ? rows * (columns + 8) * 4 : m * n * 16 * (columns / n + 8) * 4);
 }
 
 export interface TileChoice {
@@ -88,7 +106,8 @@ export function chooseTiles(
   );
   const at = (dim: Dim) => Math.max(1, evaluateDim(dim, sizeHint));
   const [n, m, k] = [at(count), at(rows), at(columns)];
-  const fits = (one: Tile) => (one.rows <= 16 || m > one.rows / 2) && (one.columns <= 64 || k > one.columns / 2);
+  const least = Math.min(...tiles.map((one) => one.rows));
+  const fits = (one: Tile) => (one.rows <= least || m > one.rows / 2) && (one.columns <= 64 || k > one.columns / 2);
   const blocks = (one: Tile) => n * Math.ceil(m / one.rows) * Math.ceil(k / one.columns);
   const suitable = tiles.filter(fits);
   const usual = suitable.find((one) => blocks(one) >= enoughBlocks) ?? (suitable[suitable.length - 1] as Tile);

@@ -282,26 +282,26 @@ template <class C, class Tile, class ALoader, class BLoader> NF_DEVICE void mult
   constexpr int S = C::stages;
   char* const ring = shared<char>();
   const Index count = ceil_div_index(K, C::depth);
-  int read = 0, write = 0;
+  const auto after = [](int stage) { return stage + 1 == S ? 0 : stage + 1; };
+  int stage = 0;
   NF_ROLLED for (Index s = 1 - S; s < count; ++s) {
     const bool fetch = s + S - 1 < count;
-    char* const to = ring + write * C::stage_bytes;
+    char* const to = ring + stage * C::stage_bytes;
     if (fetch) a.fetch(to), b.fetch(to + C::a_bytes);
     cp_async_commit();
+    stage = after(stage); /* that of step s */
     if (s >= 0) {
-      const char* const from = ring + read * C::stage_bytes;
+      const char* const from = ring + stage * C::stage_bytes;
       NF_UNROLL for (int step = 0; step < C::steps - 1; ++step) {
         tile.load((step + 1) % 2, step + 1, from, from + C::a_bytes);
         tile.multiply(step % 2);
       }
-      read = read + 1 == S ? 0 : read + 1;
     }
     if (fetch) a.store(to), b.store(to + C::a_bytes);
-    write = write + 1 == S ? 0 : write + 1;
     if (s >= -1 && s + 1 < count) {
       cp_async_wait<S - 2>();
       sync(); /* the next stage is there; and everyone holds this one's last fragments: it may be overwritten */
-      const char* const next = ring + read * C::stage_bytes;
+      const char* const next = ring + after(stage) * C::stage_bytes;
       tile.load(0, 0, next, next + C::a_bytes);
     }
     if (s >= 0) tile.multiply(1);
