@@ -1,4 +1,4 @@
-/** A fixed tenth of the suite on the interpreter, all but the big networks on the CPU: what is committed as passing passes. */
+/** A fixed tenth of the suite on the interpreter and on emulated GPUs, all but the big networks on the CPU: what is committed as passing passes. */
 import { beforeAll, describe, expect, it } from "vitest";
 import { compile } from "./compile.mjs";
 import { readExpected, regressions, runSuite, summarize } from "./run.js";
@@ -24,6 +24,15 @@ describe("the ONNX backend suite", () => {
     const cases = readIndex().filter(({ kind }, k) => k % 10 === 0 && kind !== "light");
     const outcomes = await runSuite({ targets: ["interpreter"], cases });
     expect(summarize(outcomes.get("interpreter")!.values()).total).toBe(cases.length);
+    expect(regressions(outcomes, readExpected())).toEqual([]);
+  });
+
+  it.each([
+    ["emulated-sm_80", 1],
+    ["emulated-sm_90", 6],
+  ])("loses no case of a fixed tenth on %s", { timeout: 600_000 }, async (target, first) => {
+    const cases = readIndex().filter(({ kind }, k) => k % 10 === first && kind !== "light");
+    const outcomes = await runSuite({ targets: [target], cases });
     expect(regressions(outcomes, readExpected())).toEqual([]);
   });
 
