@@ -135,11 +135,8 @@ function copyApp(app) {
   }
   copy("packages/codegen/src", (path) => !path.endsWith(".ts"));
   copy("packages/ir/src/import/onnx/onnx.proto");
-  for (const name of dependencies())
-    copy(
-      `node_modules/${name}`,
-      (path) => !/[/\\](browser|cjs|docs?|tests?|types|examples?)[/\\]?$|\.map$/.test(path) || !path.includes("mathjs"),
-    );
+  const unused = /\.map$|[/\\]mathjs[/\\](docs|types|lib[/\\](browser|cjs))$/;
+  for (const name of dependencies()) copy(`node_modules/${name}`, (path) => !unused.test(path));
   copy("native", (path) => !/native[/\\](build|test)|kernel_tests|mma_test|emulator[/\\]test/.test(path));
   for (const path of ["test/conformance/dist", "test/gpu", "fixtures/onnx-node", "fixtures/onnx/model.mjs"])
     copy(path, (from) => !/\.test\.|\.map$|tsbuildinfo$/.test(from));

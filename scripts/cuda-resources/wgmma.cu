@@ -1,15 +1,14 @@
 /* For sm_90a. */
+#include "conv.cuh"
 #include "gemm_sm90a.cuh"
-#include "samples.cuh"
+#include "gemm_samples.cuh"
 
-#define GEMM(config)                                                                                                \
-  SAMPLE(gemm_##config, nf::config::threads, nf::config::shared_bytes, 4, 25) {                                     \
-    nf::gemm_wgmma<nf::config, nf::Major::K, nf::Major::MN>(nf::gemm_args(L->dims, L->buffers[0], L->buffers[1]), nf::NoPro{}, \
-                                                            OUTPUT(nf::config::Element, float));                    \
-  }
-GEMM(wgmma_f16_128x256)
-GEMM(wgmma_f16_128x128)
-GEMM(wgmma_f16_64x128)
-GEMM(wgmma_f16_64x64)
-GEMM(wgmma_bf16_128x256)
-GEMM(wgmma_bf16_64x64)
+GEMM(wgmma_f16_128x256, K, MN)
+GEMM(wgmma_f16_128x128, K, MN)
+GEMM(wgmma_f16_64x128, K, MN)
+GEMM(wgmma_f16_64x64, K, MN)
+GEMM(wgmma_bf16_128x256, K, MN)
+GEMM(wgmma_bf16_64x64, K, MN)
+SAMPLE(conv_wgmma_f16_128x128, nf::wgmma_f16_128x128::threads, nf::wgmma_f16_128x128::shared_bytes, 4, 27) {
+  nf::conv<nf::wgmma_f16_128x128, nf::Major::MN>(nf::conv_args(L->dims, L->buffers[0], L->buffers[1]), nf::NoPro{}, OUTPUT(nf::Float16, float));
+}

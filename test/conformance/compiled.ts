@@ -2,8 +2,8 @@
  * Compiled targets, the CPU's levels and emulated capabilities: a job's cases become one engine with a program for each, compiled without their input values, opened from memory and run by
  * program name. Compiled kernels are cached by content.
  */
-import { cpuTargets, emulatedTargets, generate, type KernelSource, type Target } from "@nimforge/codegen";
-import { cpuLevels, type DeviceEngine, openEngine } from "@nimforge/device";
+import { cpuTargets, cudaTargets, emulatedTargets, generate, type KernelSource, type Target } from "@nimforge/codegen";
+import { cpuLevels, type DeviceEngine, listDevices, openEngine } from "@nimforge/device";
 import { type EngineSpec, engineBytes } from "@nimforge/engine";
 import { type Graph, importOnnx } from "@nimforge/ir";
 import { optimize } from "@nimforge/passes";
@@ -58,11 +58,13 @@ export async function runCompiled(
   }
 }
 
-/** `cpu` is the highest level that this machine runs. */
+/** A GPU's own capability where there is one; `cpu` is the highest level that this machine runs. */
 function targetOf(name: string): Target {
   const runs = cpuTargets.filter((target) => cpuLevels().some((level) => level.name === target.name && level.runs));
+  const devices = listDevices().flatMap(({ targets }) => targets);
+  const gpus = cudaTargets.filter((target) => devices.includes(target.name));
   const target =
-    name === "cpu" ? runs.at(-1) : [...runs, ...emulatedTargets].find((candidate) => candidate.name === name);
+    name === "cpu" ? runs.at(-1) : [...runs, ...emulatedTargets, ...gpus].find((candidate) => candidate.name === name);
   if (!target) throw new Error(`this machine does not run ${name}`);
   return target;
 }

@@ -157,9 +157,9 @@ template <class E, class Acc> std::vector<Acc> run(const KernelEntry& kernel, co
   const NfInt pixels = static_cast<NfInt>(s.H) * s.W, xc = layout.planes ? pixels : layout.step;
   const NfInt xw = layout.planes ? 1 : rounded(s.Cin * layout.step) + layout.pixel;
   const NfInt xh = layout.planes ? s.W : rounded(s.W * xw) + layout.row, xn = layout.planes ? pixels * s.Cin : rounded(s.H * xh) + layout.image;
-  test::Guarded<T> memory(s.N * xn + layout.shift);
+  test::Guarded<T> memory((s.N * xn + layout.shift + layout.pad - 1) / layout.pad * layout.pad);  // begins at a multiple of pad, too
   T* const x = memory.data() + layout.shift;
-  for (NfInt i = -layout.shift; i < s.N * xn; ++i) x[i] = E::poison();
+  for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = E::poison();
   // What no window covers stays poison.
   const auto reads = [&](int size, int out, int taps, int stride, int dilation, int pad, int at) {
     for (int o = 0; o < out; ++o)

@@ -29,10 +29,27 @@ export async function generate(
   target: Target,
   options: GenerateOptions = {},
 ): Promise<Generated> {
+  const avoid = new Set<string>();
+  for (;;) {
+    const { generated, spilling } = await attempt(programs, target, options, avoid);
+    const news = spilling.filter((tactic) => !avoid.has(tactic));
+    if (news.length === 0) return generated;
+    for (const tactic of news) avoid.add(tactic);
+  }
+}
+
+/** One round; `spilling` names the tactics whose registers do not suffice, so that the next one does without. */
+async function attempt(
+  programs: readonly { name: string; graph: Graph }[],
+  target: Target,
+  options: GenerateOptions,
+  avoid: ReadonlySet<string>,
+): Promise<{ generated: Generated; spilling: readonly string[] }> {
   const table = new Map<string, { index: number; name: string }>();
   const kernels: KernelSpec[] = [];
   const sources: KernelSource[] = [];
-  const kernelOf: KernelTable = (stem, { source, headers, threads }: PrintedVariant) => {
+  const tactics = new Map<string, string>();
+  const kernelOf: KernelTable = (stem, { source, headers, threads, tactic }: PrintedVariant) => {
     const digest = createHash("sha256")
       .update(`${threads ?? ""}:${source}`)
       .digest("hex")
@@ -42,6 +59,7 @@ export async function generate(
       const name = `nf_${stem}_${digest}`;
       known = { index: kernels.push({ name, image: -1, ...(threads === undefined ? {} : { threads }) }) - 1, name };
       table.set(digest, known);
+      if (tactic !== undefined) tactics.set(name, tactic);
       sources.push({ name, source: source.replaceAll(placeholder, name), headers });
     }
     return known;
@@ -50,7 +68,7 @@ export async function generate(
   const sizeHint = ({ name, low, high }: SymbolAtom): number =>
     (Object.hasOwn(hints, name) ? hints[name] : undefined) ??
     Math.max(low, Math.min(typeof high === "number" ? high : 64, 64), 1);
-  const lowered = programs.map(({ name, graph }) => lowerProgram(name, graph, target, kernelOf, sizeHint));
+  const lowered = programs.map(({ name, graph }) => lowerProgram(name, graph, target, kernelOf, { sizeHint, avoid }));
   const images = sources.length === 0 ? [] : await target.compile(sources, options);
   const resources = new Map<string, KernelResources>();
   const imageOf = new Map(images.flatMap(({ kernels: names }, index) => names.map((name) => [name, index])));
@@ -60,7 +78,11 @@ export async function generate(
     if (image === undefined) throw internalError(`no image holds kernel ${kernel.name}`);
     kernel.image = image;
   }
-  return {
+  const spilling = [...resources].flatMap(([name, { spillStores, spillLoads }]) => {
+    const tactic = tactics.get(name);
+    return spillStores + spillLoads > 0 && tactic !== undefined ? [tactic] : [];
+  });
+  const generated: Generated = {
     spec: {
       kernels,
       images: images.map(({ code, ptx }) => ({
@@ -80,4 +102,5 @@ export async function generate(
         return used ? { ...report, resources: used } : report;
       }),
   };
+  return { generated, spilling };
 }

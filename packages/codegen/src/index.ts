@@ -1,6 +1,7 @@
 export { type Generated, type GenerateOptions, generate } from "./generate.js";
 export { type KernelReport, lowerProgram } from "./program.js";
 export type {
+  Choices,
   CompiledImage,
   CompileOptions,
   KernelResources,

@@ -17,7 +17,6 @@ import {
   loopVariable,
   mul,
   type Node,
-  type SymbolAtom,
   type Value,
   visitExpr,
   visitSymbols,
@@ -36,7 +35,7 @@ import { bytesOf, elementBytes, NimforgeError } from "@nimforge/tensor";
 import { type Argument, isPacked, type PackedConstant } from "./cpp/arguments.js";
 import { Expressions } from "./expressions.js";
 import { orderLaunches } from "./order.js";
-import type { KernelResources, PrintedVariant, Target } from "./target.js";
+import type { Choices, KernelResources, PrintedVariant, Target } from "./target.js";
 
 export interface KernelReport {
   readonly name: string;
@@ -66,8 +65,9 @@ export function lowerProgram(
   graph: Graph,
   target: Target,
   kernelOf: KernelTable,
-  sizeHint: (symbol: SymbolAtom) => number,
+  choices: Choices,
 ): LoweredProgram {
+  const { sizeHint } = choices;
   const layoutOf = chooseLayouts(graph);
   const rules = target.rules(layoutOf, sizeHint);
   refuseUnsupported(graph, target, rules);
@@ -75,7 +75,7 @@ export function lowerProgram(
   const kernels: Kernel[] = orderLaunches([...grouping.kernels], graph, (dim) =>
     Math.max(1, evaluateDim(dim, sizeHint)),
   );
-  return new Lowering(name, graph, target, kernelOf, layoutOf, kernels, sizeHint).run();
+  return new Lowering(name, graph, target, kernelOf, layoutOf, kernels, choices).run();
 }
 
 function refuseUnsupported(graph: Graph, target: Target, { matchAnchor }: GroupRules): void {
@@ -131,7 +131,7 @@ class Lowering {
     readonly kernelOf: KernelTable,
     readonly layoutOf: (value: Value) => Layout,
     readonly kernels: readonly Kernel[],
-    readonly sizeHint: (symbol: SymbolAtom) => number,
+    readonly choices: Choices,
   ) {}
 
   run(): LoweredProgram {
@@ -274,12 +274,12 @@ class Lowering {
   }
 
   #launch(kernel: Kernel): void {
-    const printed = this.target.print(kernel, "KERNEL", this.layoutOf, this.sizeHint);
+    const printed = this.target.print(kernel, "KERNEL", this.layoutOf, this.choices);
     const stem = printed.kind.replace(/\W.*$/, "");
     const kernels = printed.variants.map((variant) => this.kernelOf(stem, variant));
     // The one that the typical sizes take is the one to report.
     const usual = printed.variants.findIndex(
-      ({ guard }) => guard === undefined || evaluateDim(guard, this.sizeHint) !== 0,
+      ({ guard }) => guard === undefined || evaluateDim(guard, this.choices.sizeHint) !== 0,
     );
     const { name } = kernels[usual]!;
     const step = this.#steps.length;

@@ -18,6 +18,16 @@ export interface PrintedVariant {
   readonly scratch: Dim;
   /** Threads of a block, on targets that have blocks. */
   readonly threads?: number;
+  /** What was chosen where there was a choice, such as a tile; the compiler's verdict may rule it out. */
+  readonly tactic?: string;
+}
+
+/** What a target goes by when it chooses. */
+export interface Choices {
+  /** A typical value of a size. */
+  sizeHint(symbol: SymbolAtom): number;
+  /** Tactics that the compiler made spill. */
+  readonly avoid: ReadonlySet<string>;
 }
 
 export interface PrintedKernel {
@@ -65,7 +75,7 @@ export interface Target {
   /** Composites that it has a template for: the optimizer leaves them whole. */
   keeps?(node: Node): boolean;
   rules(layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): GroupRules;
-  print(kernel: Kernel, name: string, layoutOf: LayoutOf, sizeHint: (symbol: SymbolAtom) => number): PrintedKernel;
+  print(kernel: Kernel, name: string, layoutOf: LayoutOf, choices: Choices): PrintedKernel;
   /** Compiles kernels to as many images as suit the target. */
   compile(sources: readonly KernelSource[], options: CompileOptions): Promise<readonly CompiledImage[]>;
 }

@@ -3,6 +3,9 @@ import { cpus, totalmem } from "node:os";
 import type { NimforgeError } from "@nimforge/tensor";
 import { addon, type CudaFacts, fromNative } from "./native.js";
 
+/** Capabilities whose kernels the emulator runs. */
+const emulatedTargets = ["emulated-sm_75", "emulated-sm_80", "emulated-sm_90", "emulated-sm_90a"];
+
 export interface CpuInfo {
   kind: "cpu";
   name: "cpu";
@@ -46,7 +49,7 @@ function cpu(): CpuInfo {
     kind: "cpu",
     name: "cpu",
     product: cpus()[0]?.model.trim() || process.arch,
-    targets: [...targets.reverse(), ...(emulates ? ["emulated-sm_75", "emulated-sm_80", "emulated-sm_90"] : [])],
+    targets: [...targets.reverse(), ...(emulates ? emulatedTargets : [])],
     features: cpuFeatures,
     cores,
     memoryBytes: totalmem(),

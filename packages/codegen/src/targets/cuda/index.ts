@@ -60,10 +60,10 @@ function cudaTarget(capability: Capability): Target {
     abi: 2,
     keeps: keepsWhole(capability),
     rules: rulesFor(capability),
-    print: (kernel, name, layoutOf, sizeHint) =>
+    print: (kernel, name, layoutOf, choices) =>
       kernel.anchor
-        ? printTemplate(kernel, name, layoutOf, sizeHint, capability)
-        : printLoops(kernel, name, layoutOf, sizeHint),
+        ? printTemplate(kernel, name, layoutOf, choices, capability)
+        : printLoops(kernel, name, layoutOf, choices.sizeHint),
     async compile(sources, { signal, cacheDir, ptx = false }) {
       const units = unitsOf(sources);
       const images = await compileCubins({

@@ -1,8 +1,9 @@
 /** A hand-written kernel as the generator sees it: which nodes it computes, the call that instantiates it, its geometry. */
-import type { Dim, Node, OpContext, SymbolAtom, Value } from "@nimforge/ir";
+import type { Dim, Node, OpContext, Value } from "@nimforge/ir";
 import type { AnchorMatch, Kernel } from "@nimforge/passes";
 import type { Access } from "../../cpp/anchors.js";
 import type { PackedConstant } from "../../cpp/arguments.js";
+import type { Choices } from "../../target.js";
 import type { Capability } from "./capabilities.js";
 import type { RowAxes } from "./functors.js";
 
@@ -15,6 +16,7 @@ export interface Instance {
   readonly scratch: number;
   /** A header beyond the template's. */
   readonly header?: string;
+  readonly tactic?: string;
 }
 
 export interface Printed {
@@ -32,7 +34,7 @@ export interface Site {
   readonly node: Node;
   readonly attributes: OpContext;
   readonly capability: Capability;
-  readonly sizeHint: (symbol: SymbolAtom) => number;
+  readonly choices: Choices;
   /** Strides of streamed operand k along its own axes, or undefined when it has a prologue. */
   access(k: number): Access | undefined;
   readonly outputStrides: readonly Dim[];

@@ -4,23 +4,13 @@
  * A template multiplies rows by columns: the rows of a matrix product, the output pixels of a convolution. Everything behind the anchor becomes the
  * epilogue, arithmetic before the first operand the prologue (functors.ts); tiles.ts chooses the tile.
  */
-import {
-  ceildiv,
-  type Dim,
-  equalDims,
-  hasReduce,
-  mul,
-  type Node,
-  operandsOf,
-  type SymbolAtom,
-  type Value,
-} from "@nimforge/ir";
+import { ceildiv, type Dim, equalDims, hasReduce, mul, type Node, operandsOf, type Value } from "@nimforge/ir";
 import { type AnchorMatch, type Kernel, stridesOf } from "@nimforge/passes";
 import { elementBytes } from "@nimforge/tensor";
 import { type Access, affineAccess, convolution, pixelStrides, sizes, window } from "../../cpp/anchors.js";
 import { Arguments } from "../../cpp/arguments.js";
 import { bindBuffers, type LayoutOf } from "../../cpp/operands.js";
-import type { PrintedKernel } from "../../target.js";
+import type { Choices, PrintedKernel } from "../../target.js";
 import { attention } from "./attention.js";
 import type { Capability } from "./capabilities.js";
 import { FunctorPrinter, matrixRows, pixelRows, type RowAxes } from "./functors.js";
@@ -76,13 +66,14 @@ const matmul: Template = {
       dims: [1, 1, 1, 1, M, N, K, am, ak, paddedTo8(N), 1, 0, 0, ...zeros, ...zeros, ...zeros],
       packed: { weights: b, as: packMatrix(b) },
       headers: ["gemm.cuh"],
-      instances: chooseTiles(a.dtype, site.capability, size, site.sizeHint).map(({ guard, tile }) => ({
+      instances: chooseTiles(a.dtype, site.capability, size, site.choices).map(({ guard, tile }) => ({
         ...(guard === undefined ? {} : { guard }),
         call: `nf::gemm<nf::${tile.name}, nf::Major::${access && am === 1 ? "MN" : "K"}, nf::Major::MN>(nf::gemm_args(L->dims, ${site.source(0)}, ${site.weights(b)}), ${site.prologue}, epi)`,
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
         ...(tile.header ? { header: tile.header } : {}),
+        tactic: tile.name,
       })),
     };
   },
@@ -127,13 +118,14 @@ const gemm: Template = {
         ...pad4(site.outputStrides.slice(0, -2), 0),
       ],
       headers: ["gemm.cuh"],
-      instances: chooseTiles(a.dtype, site.capability, size, site.sizeHint).map(({ guard, tile }) => ({
+      instances: chooseTiles(a.dtype, site.capability, size, site.choices).map(({ guard, tile }) => ({
         ...(guard === undefined ? {} : { guard }),
         call: `nf::gemm<nf::${tile.name}, nf::Major::${am === 1 && ak !== 1 ? "MN" : "K"}, nf::Major::${bk === 1 && bn !== 1 ? "K" : "MN"}>(nf::gemm_args(L->dims, ${site.source(0)}, ${site.source(1)}), nf::NoPro{}, epi)`,
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
         ...(tile.header ? { header: tile.header } : {}),
+        tactic: tile.name,
       })),
     };
   },
@@ -178,18 +170,19 @@ const conv: Template = {
     const [columns, channels, ...taps] = weights.shape as readonly [number, number, ...number[]];
     const { dims, N, OH, OW, kernel: k } = convolutionDims(site, channels * groups, [columns, groups], taps);
     const pitch = paddedTo8(columns / groups);
-    const size = { count: groups, rows: mul(N, OH, OW), columns: columns / groups };
+    const size = { count: groups, rows: mul(N, OH, OW), columns: columns / groups, widest: 128 };
     return {
       dims: [...dims, ...pixelStrides(site.outputStrides), pitch, 1, k[0] * k[1] * channels * pitch],
       packed: { weights, as: packConv(weights, groups) },
       headers: ["conv.cuh"],
-      instances: chooseTiles(weights.dtype, site.capability, size, site.sizeHint).map(({ guard, tile }) => ({
+      instances: chooseTiles(weights.dtype, site.capability, size, site.choices).map(({ guard, tile }) => ({
         ...(guard === undefined ? {} : { guard }),
         call: `nf::conv<nf::${tile.name}, nf::Major::MN>(nf::conv_args(L->dims, ${site.source(0)}, ${site.weights(weights)}), ${site.prologue}, epi)`,
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
         ...(tile.header ? { header: tile.header } : {}),
+        tactic: tile.name,
       })),
     };
   },
@@ -212,18 +205,24 @@ const convTranspose: Template = {
     const { dims, N, OH, OW, strides, kernel: k } = convolutionDims(site, inputs, [columns * groups, groups], taps);
     const pitch = paddedTo8(columns);
     const phases = mul(...strides, groups);
-    const size = { count: phases, rows: mul(N, ceildiv(OH, strides[0]), ceildiv(OW, strides[1])), columns };
+    const size = {
+      count: phases,
+      rows: mul(N, ceildiv(OH, strides[0]), ceildiv(OW, strides[1])),
+      columns,
+      widest: 128,
+    };
     return {
       dims: [...dims, ...pixelStrides(site.outputStrides), pitch, 1, (k[0] * k[1] * inputs * pitch) / groups],
       packed: { weights, as: packConvTranspose(weights, groups) },
       headers: ["conv.cuh"],
-      instances: chooseTiles(weights.dtype, site.capability, size, site.sizeHint).map(({ guard, tile }) => ({
+      instances: chooseTiles(weights.dtype, site.capability, size, site.choices).map(({ guard, tile }) => ({
         ...(guard === undefined ? {} : { guard }),
         call: `nf::conv_transpose<nf::${tile.name}>(nf::conv_args(L->dims, ${site.source(0)}, ${site.weights(weights)}), nf::NoPro{}, epi)`,
         items: tileBlocks(tile, size),
         threads: threadsOf(tile),
         scratch: sharedBytes(tile, site.capability),
         ...(tile.header ? { header: tile.header } : {}),
+        tactic: tile.name,
       })),
     };
   },
@@ -318,7 +317,7 @@ export function printTemplate(
   kernel: Kernel,
   name: string,
   layoutOf: LayoutOf,
-  sizeHint: (symbol: SymbolAtom) => number,
+  choices: Choices,
   capability: Capability,
 ): PrintedKernel {
   const { node, match, operands } = kernel.anchor!;
@@ -339,7 +338,7 @@ export function printTemplate(
     node,
     attributes: node.view(),
     capability,
-    sizeHint,
+    choices,
     access: (k) => accesses[k],
     outputStrides: stridesOf(kernel.output.shape, layoutOf(kernel.output)),
     source: (k) => {
@@ -375,7 +374,7 @@ export function printTemplate(
     kind: match.template,
     args,
     variants: printed.instances.map((instance, k) => {
-      const { guard, items, threads, scratch } = instance;
+      const { guard, items, threads, scratch, tactic } = instance;
       return {
         ...(guard === undefined ? {} : { guard }),
         source: [
@@ -393,6 +392,7 @@ export function printTemplate(
         grain: 1,
         scratch,
         threads,
+        ...(tactic === undefined ? {} : { tactic }),
       };
     }),
   };

@@ -1,6 +1,7 @@
 /** The tiles of kernels/tile.cuh: their figures, and which of them suits a product. */
-import { ceildiv, type Dim, evaluateDim, max, mul, rangeOf, type SymbolAtom, sub } from "@nimforge/ir";
+import { ceildiv, type Dim, evaluateDim, max, mul, rangeOf, sub } from "@nimforge/ir";
 import type { DType } from "@nimforge/tensor";
+import type { Choices } from "../../target.js";
 import type { Capability } from "./capabilities.js";
 
 export interface Tile {
@@ -61,11 +62,12 @@ const warpgroup = (prefix: string): readonly Tile[] =>
   }));
 
 /** Tiles that multiply elements of a type on a capability, largest first; none: the type has no template there. */
-export function tilesFor(dtype: DType, { mma, wgmma }: Capability): readonly Tile[] {
+export function tilesFor(dtype: DType, { mma, wgmma, wideMma }: Capability): readonly Tile[] {
   if (dtype === "float32") return single;
   // One family for all sizes of a product: warpgroups may round otherwise than warps.
   if (wgmma && (dtype === "float16" || dtype === "bfloat16")) return warpgroup(dtype === "float16" ? "f16" : "bf16");
-  if (dtype === "float16") return half("f16");
+  // Two stages of the widest tile leave sm_75 nothing to gain from it.
+  if (dtype === "float16") return half("f16").filter(({ columns }) => wideMma || columns < 256);
   if (dtype === "bfloat16") return mma.includes("bf16") ? half("bf16") : simtHalf("simt_bf16");
   return [];
 }
@@ -86,6 +88,14 @@ export interface TileChoice {
   readonly tile: Tile;
 }
 
+export interface ProductSize {
+  readonly count: Dim;
+  readonly rows: Dim;
+  readonly columns: Dim;
+  /** Columns of a tile at most: a loader of many registers leaves no room for more. */
+  readonly widest?: number;
+}
+
 /** Blocks that keep a large GPU busy. */
 const enoughBlocks = 128;
 /** A product with so few rows is bound by reading the weights. */
@@ -98,12 +108,14 @@ const fewRows = 16;
 export function chooseTiles(
   dtype: DType,
   capability: Capability,
-  { count, rows, columns }: { count: Dim; rows: Dim; columns: Dim },
-  sizeHint: (symbol: SymbolAtom) => number,
+  { count, rows, columns, widest = Number.POSITIVE_INFINITY }: ProductSize,
+  { sizeHint, avoid }: Choices,
 ): readonly TileChoice[] {
-  const tiles = tilesFor(dtype, capability).filter(
-    (one) => sharedBytes(one, capability) <= capability.sharedPerBlockOptIn,
+  const possible = tilesFor(dtype, capability).filter(
+    (one) => one.columns <= widest && sharedBytes(one, capability) <= capability.sharedPerBlockOptIn,
   );
+  const kept = possible.filter((one) => !avoid.has(one.name));
+  const tiles = kept.length > 0 ? kept : possible.slice(-1);
   const at = (dim: Dim) => Math.max(1, evaluateDim(dim, sizeHint));
   const [n, m, k] = [at(count), at(rows), at(columns)];
   const least = Math.min(...tiles.map((one) => one.rows));
@@ -119,5 +131,5 @@ export function chooseTiles(
     : [{ tile: usual }];
 }
 
-export const tileBlocks = ({ rows, columns }: Tile, size: { count: Dim; rows: Dim; columns: Dim }): Dim =>
+export const tileBlocks = ({ rows, columns }: Tile, size: ProductSize): Dim =>
   mul(size.count, ceildiv(size.rows, rows), ceildiv(size.columns, columns));

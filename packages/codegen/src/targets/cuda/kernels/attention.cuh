@@ -177,9 +177,11 @@ template <class Element_, int DK, int DV, int WM, int WN, int RING, int VEC> str
   static constexpr int shared_bytes = maxima_at + (WN > 1 ? rows * WN * 4 : 0);
 };
 
-/* Rows of D 16-bit elements in units of 16 bytes, permuted so that 8 consecutive rows of one unit lie in different banks. */
-template <int D> NF_DEVICE int attention_offset(int row, int unit) {
-  return row * (2 * D) + 16 * (unit ^ (D % 64 == 0 ? row & 7 : row >> 1 & 3));
+/* Rows of D 16-bit elements in units of 16 bytes, permuted so that 8 consecutive rows of one unit lie in different banks. Where `base` is
+ * a multiple of 8 and `unit` a constant, few sums depend on the lane: the rest is in the instructions. */
+template <int D> NF_DEVICE int attention_offset(int row, int unit, int base = 0) {
+  constexpr int low = D % 64 == 0 ? 7 : 3;
+  return row * (2 * D) + 16 * (base + (unit & ~low)) + 16 * ((unit & low) ^ (D % 64 == 0 ? row & 7 : row >> 1 & 3));
 }
 
 /* A row of an operand; nothing is read of one that does not exist. */
@@ -275,22 +277,26 @@ NF_DEVICE void attention(const AttentionArgs& a, const AttentionOptions& o, cons
     const Index j0 = (at.begin + n) * C::keys;
     const char* const key = next(2 * n);
     float s[NT][4] = {};
-    NF_UNROLL
-    for (int d = 0; d < C::dk; d += 32) {
-      unsigned qa[2][4], kf[NT][4];
+    /* Large heads are not unrolled whole: fragments loaded far ahead would cost registers. */
+    constexpr int stretch = C::dk <= 128 ? C::dk : C::dk % 64 == 0 ? 64 : 32;
+    for (int d0 = 0; d0 < C::dk; d0 += stretch) {
       NF_UNROLL
-      for (int h = 0; h < 2; ++h)
-        ldmatrix_x4(qa[h], queries + attention_offset<C::dk>(wm * 16 + (l & 15), d / 8 + 2 * h + (l >> 4)));
-      NF_UNROLL
-      for (int i = 0; i < NT; ++i)
-        ldmatrix_x4(kf[i], key + attention_offset<C::dk>((wn * NT + i) * 8 + (l & 7), d / 8 + (l >> 3)));
-      NF_UNROLL
-      for (int h = 0; h < 2; ++h)
+      for (int d = d0; d < d0 + stretch; d += 32) {
+        unsigned qa[2][4], kf[NT][4];
         NF_UNROLL
-        for (int i = 0; i < NT; ++i) {
-          const unsigned b[2] = {kf[i][2 * h], kf[i][2 * h + 1]};
-          E::mma(s[i], qa[h], b);
-        }
+        for (int h = 0; h < 2; ++h)
+          ldmatrix_x4(qa[h], queries + attention_offset<C::dk>(wm * 16 + (l & 15), d / 8 + 2 * h + (l >> 4)));
+        NF_UNROLL
+        for (int i = 0; i < NT; ++i)
+          ldmatrix_x4(kf[i], key + attention_offset<C::dk>((wn * NT + i) * 8 + (l & 7), d / 8 + (l >> 3)));
+        NF_UNROLL
+        for (int h = 0; h < 2; ++h)
+          NF_UNROLL
+          for (int i = 0; i < NT; ++i) {
+            const unsigned b[2] = {kf[i][2 * h], kf[i][2 * h + 1]};
+            E::mma(s[i], qa[h], b);
+          }
+      }
     }
 
     const bool whole = at.sees_all(j0, C::keys);
@@ -371,7 +377,7 @@ NF_DEVICE void attention(const AttentionArgs& a, const AttentionOptions& o, cons
       for (int c0 = 0; c0 < CT; c0 += G) {
         unsigned vf[G][4];
         NF_UNROLL
-        for (int c = 0; c < G; ++c) ldmatrix_x4_trans(vf[c], value + attention_offset<C::dv>(j + l, wn * CT + c0 + c));
+        for (int c = 0; c < G; ++c) ldmatrix_x4_trans(vf[c], value + attention_offset<C::dv>(j + l, CT % 8 == 0 ? c0 + c : wn * CT + c0 + c, CT % 8 == 0 ? wn * CT : 0));
         NF_UNROLL
         for (int h = 0; h < 2; ++h)
           NF_UNROLL

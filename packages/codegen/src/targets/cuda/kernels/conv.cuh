@@ -85,10 +85,10 @@ template <class E, int ROWS, int BK, int THREADS, class Pro> struct ImageLoader 
     }
     NF_UNROLL for (int t = 0; t < turns; ++t) {
       const Index index = first + tid() / Layout::chunks + t * lines;
-      const PixelPlace p = pixel_place(index < pixels ? index : 0, w.OH, w.OW);
+      const PixelPlace p = pixel_place(index, w.OH, w.OW);
       y[t] = p.h * w.sh + w.y0, z[t] = p.w * w.sw + w.x0;
       n[t] = computed ? p.n : p.n * a.xn + y[t] * a.xh + z[t] * a.xw;
-      if (index >= pixels) y[t] = -(1 << 29); /* far outside */
+      if (index >= pixels) y[t] = -(1 << 29); /* no pixel: its windows are far outside */
     }
     advance(i, j, c, tid() % Layout::chunks * per);
   }
