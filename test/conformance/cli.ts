@@ -15,6 +15,7 @@ const help = `Runs the ONNX backend suite and counts what passes.
   --target LIST   interpreter, cpu, cpu-x86-64, cpu-x86-64-v3, cpu-x86-64-v4,
                   emulated-sm_75, emulated-sm_80, emulated-sm_90 (default interpreter,cpu)
   --only TEXT     only cases whose name contains TEXT
+  --without KIND  no cases of a kind: light (the full-size networks), node, simple, …
   --jobs N        child processes (default 2)
   --json          one JSON value on stdout
   --check         exit 1 if a case of test/conformance/expected.json no longer passes
@@ -24,6 +25,7 @@ const { values } = parseArgs({
   options: {
     target: { type: "string", default: "interpreter,cpu" },
     only: { type: "string" },
+    without: { type: "string" },
     jobs: { type: "string", default: "2" },
     json: { type: "boolean", default: false },
     check: { type: "boolean", default: false },
@@ -34,9 +36,10 @@ const { values } = parseArgs({
 
 if (values.help) console.log(help);
 else {
-  const { only } = values;
-  if (values.write && only !== undefined) throw new Error("--write needs a complete run, without --only");
-  const cases = readIndex().filter(({ name }) => only === undefined || name.includes(only));
+  const { only, without } = values;
+  if (values.write && (only ?? without) !== undefined)
+    throw new Error("--write needs a complete run, without --only and --without");
+  const cases = readIndex().filter(({ name, kind }) => (only === undefined || name.includes(only)) && kind !== without);
   const targets = values.target.split(",");
   let done = 0;
   const onResult = () => {
