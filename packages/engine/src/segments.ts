@@ -20,7 +20,6 @@ export class SegmentStore {
   private readonly small: Uint8Array[] = [];
   private smallLength = 0;
   private readonly seen = new Map<string, { small: boolean; index: number; offset: number }>();
-  private readonly bySource = new Map<ByteSource, string>();
 
   /** A segment of its own (code, assets). */
   addWhole(source: ByteSource): number {
@@ -34,14 +33,8 @@ export class SegmentStore {
   }
 
   private add(source: ByteSource, small: boolean): { small: boolean; index: number; offset: number } {
-    let key = this.bySource.get(source);
-    let hash: Uint8Array | undefined;
-    if (key === undefined) {
-      hash = hashChunks(asStream(source));
-      key = `${source.length}:${Buffer.from(hash).toString("base64")}`;
-      this.bySource.set(source, key);
-    }
-    const id = `${small ? "small" : "whole"}:${key}`;
+    const hash = hashOf(source);
+    const id = `${small ? "small" : "whole"}:${source.length}:${Buffer.from(hash).toString("base64")}`;
     const known = this.seen.get(id);
     if (known !== undefined) return known;
     const place = { small, index: this.large.length, offset: this.smallLength };
@@ -50,7 +43,7 @@ export class SegmentStore {
       this.smallLength += alignUp(source.length, constantAlignment);
     } else {
       const data = asStream(source);
-      this.large.push({ data, sha256: hash ?? hashChunks(data) });
+      this.large.push({ data, sha256: hash });
     }
     this.seen.set(id, place);
     return place;
@@ -82,6 +75,15 @@ export function asStream(source: ByteSource): ByteStream {
 export function* chunksOf(data: ByteStream): Generator<Uint8Array> {
   for (let offset = 0; offset < data.length; offset += hashChunkBytes)
     yield data.read(offset, Math.min(hashChunkBytes, data.length - offset));
+}
+
+/** By source: the engines of several targets are made of the same weights. */
+const hashes = new WeakMap<ByteSource, Uint8Array>();
+
+function hashOf(source: ByteSource): Uint8Array {
+  let hash = hashes.get(source);
+  if (!hash) hashes.set(source, (hash = hashChunks(asStream(source))));
+  return hash;
 }
 
 function hashChunks(data: ByteStream): Uint8Array {

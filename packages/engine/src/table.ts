@@ -14,7 +14,7 @@ export function encodeTable(engine: EngineSpec<DataRef>, segments: Segment[], of
   const precision = b.createSharedString(engine.precision);
   const kernels = fb.Engine.createKernelsVector(
     b,
-    engine.kernels.map((kernel) => 
+    engine.kernels.map((kernel) =>
       fb.Kernel.createKernel(b, b.createSharedString(kernel.name), kernel.image, kernel.threads ?? 0),
     ),
   );

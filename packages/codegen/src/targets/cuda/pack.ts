@@ -31,22 +31,34 @@ function padded(
 
 const taps = (shape: readonly number[]): number => shape.slice(2).reduce((a, b) => a * b, 1);
 
+/** Made once for all targets of a build. */
+const made = new WeakMap<Value, Map<string, Uint8Array>>();
+
+function packedOnce(name: string, source: Value, bytes: () => Uint8Array): PackedConstant {
+  return {
+    packed: name,
+    source,
+    bytes: () => {
+      const known = made.get(source) ?? new Map<string, Uint8Array>();
+      made.set(source, known);
+      let packed = known.get(name);
+      if (!packed) known.set(name, (packed = bytes()));
+      return packed;
+    },
+  };
+}
+
 /** A matrix [K, N]. */
-export const packMatrix = (value: Value): PackedConstant => ({
-  packed: "matrix.rows8",
-  source: value,
-  bytes: () => {
+export const packMatrix = (value: Value): PackedConstant =>
+  packedOnce("matrix.rows8", value, () => {
     const { data, shape } = elements(value);
     const [depth, columns] = shape as readonly [number, number];
     return padded(data, depth, columns, (k, n) => k * columns + n);
-  },
-});
+  });
 
 /** Conv weights [Cout, Cin/groups, k…] as [groups][taps · Cin/groups][Cout/groups]. */
-export const packConv = (value: Value, groups: number): PackedConstant => ({
-  packed: `conv.rows8/${groups}`,
-  source: value,
-  bytes: () => {
+export const packConv = (value: Value, groups: number): PackedConstant =>
+  packedOnce(`conv.rows8/${groups}`, value, () => {
     const { data, shape } = elements(value);
     const [out, channels] = shape as readonly [number, number];
     const [area, columns] = [taps(shape), out / groups];
@@ -55,14 +67,11 @@ export const packConv = (value: Value, groups: number): PackedConstant => ({
       const [g, k] = [Math.floor(row / depth), row % depth];
       return ((g * columns + n) * channels + (k % channels)) * area + Math.floor(k / channels);
     });
-  },
-});
+  });
 
 /** ConvTranspose weights [Cin, Cout/groups, k…] as [groups][taps · Cin/groups][Cout/groups]. */
-export const packConvTranspose = (value: Value, groups: number): PackedConstant => ({
-  packed: `deconv.rows8/${groups}`,
-  source: value,
-  bytes: () => {
+export const packConvTranspose = (value: Value, groups: number): PackedConstant =>
+  packedOnce(`deconv.rows8/${groups}`, value, () => {
     const { data, shape } = elements(value);
     const [inputs, columns] = shape as readonly [number, number];
     const [area, channels] = [taps(shape), inputs / groups];
@@ -71,16 +80,12 @@ export const packConvTranspose = (value: Value, groups: number): PackedConstant 
       const [g, k] = [Math.floor(row / depth), row % depth];
       return ((g * channels + (k % channels)) * columns + n) * area + Math.floor(k / channels);
     });
-  },
-});
+  });
 
 /** Depthwise weights [C, 1, k…] as [taps][C]. */
-export const packDepthwise = (value: Value): PackedConstant => ({
-  packed: "depthwise.taps8",
-  source: value,
-  bytes: () => {
+export const packDepthwise = (value: Value): PackedConstant =>
+  packedOnce("depthwise.taps8", value, () => {
     const { data, shape } = elements(value);
     const [channels, area] = [shape[0] as number, taps(shape)];
     return padded(data, area, channels, (tap, c) => c * area + tap);
-  },
-});
+  });
