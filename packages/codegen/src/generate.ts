@@ -51,7 +51,7 @@ async function attempt(
   const tactics = new Map<string, string>();
   const kernelOf: KernelTable = (stem, { source, headers, threads, tactic }: PrintedVariant) => {
     const digest = createHash("sha256")
-      .update(`${threads ?? ""}:${source}`)
+      .update(`${threads ?? ""}:${headers.join()}:${source}`)
       .digest("hex")
       .slice(0, 16);
     let known = table.get(digest);

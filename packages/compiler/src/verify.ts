@@ -87,7 +87,7 @@ function requireRunnable(names: readonly string[] = ["cpu"]): void {
   const [target] = resolveTargets(names);
   const info = listTargets().find(({ name }) => name === target?.name);
   if (!info || info.runs) return;
-  const emulated = listTargets().find((other) => other.emulated && other.runs);
+  const emulated = listTargets().find((other) => other.name === "emulated-sm_80" && other.runs);
   throw new NimforgeError("incompatible", "cannot-run-here", `this machine cannot run engines for ${info.name}`, {
     expected: listTargets()
       .filter(({ runs }) => runs)

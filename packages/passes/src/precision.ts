@@ -15,6 +15,8 @@ import { dtypes, isFloat, NimforgeError, type Tensor } from "@nimforge/tensor";
 export type HalfType = "float16" | "bfloat16";
 
 /** Largest finite magnitudes. */
+/** Half of the smallest number: what is not above it becomes 0. */
+const vanishing = { float16: 2 ** -25, bfloat16: 2 ** -134 } as const;
 const largest: Record<HalfType, number> = { float16: 65504, bfloat16: 2 ** 127 * (2 - 2 ** -7) };
 
 /** Sums whose results are of their operands' size: weights are normalized, averages are averages. */
@@ -189,11 +191,15 @@ class HalfCast {
 
   readonly #fitting = new Map<Tensor, boolean>();
 
-  /** Whether every finite number stays finite. */
+  /** Whether every finite number stays finite, and an epsilon is not 0; among many weights the smallest may vanish. */
   #fits(constant: Tensor): boolean {
     let fits = this.#fitting.get(constant);
     if (fits === undefined) {
-      fits = (constant.data as Float32Array).every((x) => Math.abs(x) <= largest[this.half] || !Number.isFinite(x));
+      const data = constant.data as Float32Array;
+      const [first = 0] = data;
+      fits =
+        data.every((x) => Math.abs(x) <= largest[this.half] || !Number.isFinite(x)) &&
+        !(data.length === 1 && first !== 0 && Math.abs(first) <= vanishing[this.half]);
       this.#fitting.set(constant, fits);
     }
     return fits;

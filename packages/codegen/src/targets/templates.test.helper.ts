@@ -84,6 +84,16 @@ export const templateCases: Record<string, [string | undefined, (net: Net) => Va
   ],
   VALID: ["conv", (net) => net.conv(net.input(1, 3, 7, 8), 16, [3, 3], { auto_pad: "VALID" })],
   groups: ["conv", (net) => net.conv(net.input(N, 8, H, W), 64, [3, 3], { group: 2, pads: [1, 1, 1, 1] })],
+  "groups of nine columns": ["conv", (net) => net.conv(net.input(2, 6, 4, 5), 18, [3, 3], { group: 2 })],
+  "groups of nine columns, stored as they are": [
+    "conv",
+    (net) => net.conv(net.conv(net.input(1, 6, 5, 5), 18, [1, 1], { group: 2 }, false), 16, [1, 1]),
+  ],
+  "transposed, groups of nine columns": [
+    "convTranspose",
+    (net) => net.transposed(net.input(2, 6, 4, 5), 18, [3, 3], { group: 2 }),
+  ],
+  "matmul of one row in each batch": ["matmul", (net) => net.op("MatMul", [net.input(N, 1, 40), net.weights(40, 24)])],
   "epilogue: hard-swish and residual": [
     "conv",
     (net) => {

@@ -105,7 +105,7 @@ export const attention: Template = {
     return {
       members,
       column: rank - 1,
-      ...(rank === 4 ? {} : { begin: { text: `r.h * ${size}`, aligned: divisor(size) } }),
+      ...(rank === 4 ? {} : { begin: `r.h * ${size}`, aligned: divisor(size) }),
     };
   },
   operandRows: () => {
@@ -126,13 +126,15 @@ export const attention: Template = {
     const whole = [q.size, v.size, ...strides.flatMap((own) => own.slice(0, 3)), ...offsets].map(divisor);
     const vec = strides.every((own) => own[3] === 1) ? Math.min(8, ...whole) : 1;
     const { text: mask, dims: maskDims } = maskOf(site, streamed.indexOf(MASK));
+    const nonpad = streamed.indexOf(NONPAD);
+    const lengths = nonpad < 0 ? [] : [node.inputs[NONPAD]!.shape[0] === 1 ? 0 : site.access(nonpad)!.strides[0]!];
     const rows = mul(group, q.positions);
     const size = { q: q.size, v: v.size };
     const instance = (few: boolean, guard?: Dim): Instance => {
       const config = configOf(node.inputs[Q]!.dtype, size.q, size.v, few, vec, capability);
       return {
         ...(guard === undefined ? {} : { guard }),
-        call: `${config.text}(nf::attention_args(L->dims), ${options(site, streamed.indexOf(NONPAD))}, ${site.source(0)}, ${site.source(1)}, ${site.source(2)}, ${mask}, epi)`,
+        call: `${config.text}(nf::attention_args(L->dims), ${options(site, nonpad, 20 + maskDims.length)}, ${site.source(0)}, ${site.source(1)}, ${site.source(2)}, ${mask}, epi)`,
         items: mul(batch, k.count, ceildiv(rows, config.rows)),
         threads: config.threads,
         scratch: config.shared,
@@ -146,7 +148,19 @@ export const attention: Template = {
           ? [instance(false)]
           : [instance(true, max(0, sub(fewRows + 1, rows))), instance(false)];
     return {
-      dims: [batch, k.count, group, q.positions, k.positions, q.size, v.size, 0, ...strides.flat(), ...maskDims],
+      dims: [
+        batch,
+        k.count,
+        group,
+        q.positions,
+        k.positions,
+        q.size,
+        v.size,
+        0,
+        ...strides.flat(),
+        ...maskDims,
+        ...lengths,
+      ],
       headers: [node.inputs[Q]!.dtype === "float32" ? "attention_simt.cuh" : "attention.cuh"],
       instances,
     };
@@ -167,7 +181,8 @@ function maskOf(site: Site, operand: number): { text: string; dims: readonly Dim
   return { text, dims: [...own, mask.shape[mask.shape.length - 1] as Dim] };
 }
 
-function options(site: Site, nonpad: number): string {
+/** Attributes as constants; the stride of nonpad_kv_seqlen is integer `step` of the launch. */
+function options(site: Site, nonpad: number, step: number): string {
   const { node, attributes } = site;
   const scale =
     attributes.attribute("scale") === undefined ? 1 / Math.sqrt(shapes(node)!.q.size) : attributes.float("scale");
@@ -178,9 +193,6 @@ function options(site: Site, nonpad: number): string {
     `.left = ${attributes.int("left_window_size")}`,
     `.right = ${attributes.int("right_window_size")}`,
   ];
-  if (nonpad >= 0) {
-    const lengths = node.inputs[NONPAD] as Value;
-    values.push(`.lengths = ${site.source(nonpad)}`, `.lengths_step = ${lengths.shape[0] === 1 ? 0 : 1}`);
-  }
+  if (nonpad >= 0) values.push(`.lengths = ${site.source(nonpad)}`, `.lengths_step = (int)L->dims[${step}]`);
   return `nf::AttentionOptions{${values.join(", ")}}`;
 }

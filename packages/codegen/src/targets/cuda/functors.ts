@@ -20,8 +20,10 @@ export interface RowAxes {
   readonly members: readonly { readonly name: string; readonly axes: readonly number[] }[];
   /** The axis of the columns. */
   readonly column: number;
-  /** Where the row's columns begin on that axis, and of what power of two that is a multiple; left out: at 0. */
-  readonly begin?: { readonly text: string; readonly aligned: number };
+  /** Where the row's columns begin on that axis; left out: at 0. */
+  readonly begin?: string;
+  /** A power of two that every column handed over is a multiple of, if that is less than a run's length. */
+  readonly aligned?: number;
 }
 
 /** Rows of a matrix product: batch axes flattened, then the row. */
@@ -147,9 +149,9 @@ export class FunctorPrinter {
         names.variables.set(atom.key, k === 0 ? divided : `(${divided} % ${size(axes[axis]!.extent)})`);
       });
     const column = asSymbol(axes[rows.column]!.variable)?.key ?? "@none";
-    const base = rows.begin ? `(${rows.begin.text} + c)` : "c";
+    const base = rows.begin ? `(${rows.begin} + c)` : "c";
     names.variables.set(column, base);
-    return { printer, column, base, limit: Math.min(maxColumns, rows.begin?.aligned ?? maxColumns) };
+    return { printer, column, base, limit: Math.min(maxColumns, rows.aligned ?? maxColumns) };
   }
 
   #struct(type: string, rows: RowAxes, method: readonly string[]): string {

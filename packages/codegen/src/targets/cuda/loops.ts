@@ -39,9 +39,13 @@ const leastShared = 16;
 /** Sizes that an int can count, with room for a grid's overhang. */
 const narrow = 2 ** 31 - 2 ** 20;
 
-/** Whether 64-bit indices are needed: not every size is known to fit 32. */
+/** Whether 64-bit indices are needed: not every size and count is known to fit 32. */
 export function needsWideIndex(kernel: Kernel): boolean {
-  return [...kernel.inputs, kernel.output].some((value) => !(rangeOf(mul(...value.shape)).high < narrow));
+  const sizes = [...kernel.inputs, kernel.output].map((value) => mul(...value.shape));
+  visitExpr(kernel.body, (part) => {
+    if (part.kind === "reduce") sizes.push(mul(...part.axes.map((axis) => axis.extent)));
+  });
+  return sizes.some((size) => !(rangeOf(size).high < narrow));
 }
 
 export function printLoops(

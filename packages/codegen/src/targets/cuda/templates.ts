@@ -59,7 +59,8 @@ const matmul: Template = {
     const [K, N] = b.shape as readonly [number, number];
     const M = mul(...a.shape.slice(0, -1));
     const access = site.access(0);
-    const [am, ak] = (access?.strides.slice(-2) ?? [0, 0]) as [Dim, Dim];
+    const am = access ? (rowStride(a.shape, access.strides) as Dim) : 0;
+    const ak = access?.strides[a.shape.length - 1] ?? 0;
     const zeros = pad4([], 0);
     const size = { count: 1, rows: M, columns: N };
     return {
@@ -150,6 +151,14 @@ function convolutionDims(site: Site, channels: number, columns: readonly number[
   };
 }
 
+/** Pixels of a convolution: a group's columns begin wherever the one before ends. */
+const groupedPixels =
+  (columnsOf: (weights: readonly number[], groups: number) => number) => (rank: number, node: Node) => {
+    const groups = node.view().int("group");
+    const columns = columnsOf((node.inputs[1] as Value).shape as readonly number[], groups);
+    return groups === 1 ? pixelRows(rank) : { ...pixelRows(rank), aligned: divisor(columns) };
+  };
+
 /** Which channels are worth a tensor core's tile; the others are depthwise or loops. */
 const worthTile = (groups: number, channels: number, columns: number) => groups === 1 || channels * columns >= 16;
 
@@ -162,7 +171,7 @@ const conv: Template = {
     const pointwise = weights.slice(2).every((size) => size === 1);
     return { template: "conv", streamed: [0], prologue: pointwise, weights: [1], bias: { input: 2, axis: 1 } };
   },
-  rows: pixelRows,
+  rows: groupedPixels(([out], groups) => out! / groups),
   operandRows: pixelRows,
   print(site) {
     const weights = site.node.inputs[1] as Value;
@@ -196,7 +205,7 @@ const convTranspose: Template = {
     if (auto.startsWith("SAME") || found.context.attribute("output_shape") !== undefined) return undefined;
     return { template: "convTranspose", streamed: [0], prologue: false, weights: [1], bias: { input: 2, axis: 1 } };
   },
-  rows: pixelRows,
+  rows: groupedPixels(([, columns]) => columns!),
   operandRows: pixelRows,
   print(site) {
     const weights = site.node.inputs[1] as Value;
@@ -287,11 +296,17 @@ export function keepsWhole(capability: Capability) {
   return (node: Node): boolean => attention.match(node, capability) !== undefined;
 }
 
-/** Leading axes whose rows follow each other at one distance, so that they count as one axis. */
-function flattens(shape: readonly Dim[], strides: readonly Dim[]): boolean {
-  return shape
-    .slice(0, -2)
-    .every((_, axis) => shape[axis] === 1 || equalDims(strides[axis]!, mul(shape[axis + 1]!, strides[axis + 1]!)));
+/** The distance between rows where all leading axes count as one; undefined where they do not follow each other at one distance. */
+function rowStride(shape: readonly Dim[], strides: readonly Dim[]): Dim | undefined {
+  let step: Dim | undefined;
+  let count: Dim = 1;
+  for (let axis = shape.length - 2; axis >= 0; axis--) {
+    if (shape[axis] === 1) continue;
+    if (step === undefined) step = strides[axis] as Dim;
+    else if (!equalDims(strides[axis]!, mul(count, step))) return undefined;
+    count = mul(count, shape[axis]!);
+  }
+  return step ?? 0;
 }
 
 /** Why a template cannot run this kernel. */
@@ -306,7 +321,8 @@ export function refusesAnchor(kernel: Kernel, layoutOf: LayoutOf): string | unde
     if ([...operandsOf(element)].some((slot) => packed.has(slot))) return "the weights are read as they are, too";
   for (const [k, operand] of anchor.operands.entries()) {
     const access = affineAccess(kernel, operand, layoutOf);
-    if (access && (anchor.match.template !== "matmul" || flattens(operand.value.shape, access.strides))) continue;
+    if (access && (anchor.match.template !== "matmul" || rowStride(operand.value.shape, access.strides) !== undefined))
+      continue;
     if (k > 0 || !anchor.match.prologue) return "an operand is not affine";
     if (hasReduce(operand.element)) return "a reduction in a prologue";
   }
@@ -327,7 +343,7 @@ export function printTemplate(
   const pointer = (value: Value) => `x${kernel.inputs.indexOf(value)}`;
   const accesses = operands.map((operand) => {
     const access = affineAccess(kernel, operand, layoutOf);
-    return access && (match.template !== "matmul" || flattens(operand.value.shape, access.strides))
+    return access && (match.template !== "matmul" || rowStride(operand.value.shape, access.strides) !== undefined)
       ? access
       : undefined;
   });

@@ -122,7 +122,10 @@ export function chooseTiles(
   const fits = (one: Tile) => (one.rows <= least || m > one.rows / 2) && (one.columns <= 64 || k > one.columns / 2);
   const blocks = (one: Tile) => n * Math.ceil(m / one.rows) * Math.ceil(k / one.columns);
   const suitable = tiles.filter(fits);
-  const usual = suitable.find((one) => blocks(one) >= enoughBlocks) ?? (suitable[suitable.length - 1] as Tile);
+  const usual =
+    suitable.find((one) => blocks(one) >= enoughBlocks) ??
+    suitable[suitable.length - 1] ??
+    (tiles[tiles.length - 1] as Tile);
   const small = tiles.find((one) => one.rows === fewRows);
   const { low, high } = rangeOf(rows);
   const varies = low <= fewRows && high > fewRows && typeof rows !== "number";

@@ -23,8 +23,6 @@
 
 namespace nf {
 
-struct NoPro {};
-
 struct GemmArgs {
   Index batch[4], M, N, K, am, ak, bk, bn, a_batch[4], b_batch[4];
   const void* a;

@@ -25,6 +25,9 @@
 
 namespace nf {
 
+/* A template's prologue where nothing is fused before it. */
+struct NoPro {};
+
 /* Elements of an operand, in memory and in shared memory. */
 struct Float32 {
   using Storage = float;
