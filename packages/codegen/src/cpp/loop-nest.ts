@@ -6,6 +6,7 @@ import {
   dependsOn,
   type Expr,
   equalDims,
+  evaluateDim,
   type LoopAxis,
   loopVariable,
   mul,
@@ -107,8 +108,20 @@ export function freeVariables(expr: Expr): Set<string> {
   return free;
 }
 
+/** Whether a reduction would be computed more than once, at the typical sizes. */
+export function repeatsReductions(
+  kernel: Kernel,
+  layoutOf: LayoutOf,
+  sizeHint: (symbol: SymbolAtom) => number,
+): boolean {
+  let repeats = 1;
+  for (const { axis } of repeatedReductions(kernel, layoutOf))
+    repeats *= Math.max(1, evaluateDim(axis.extent, sizeHint));
+  return repeats > 1.5;
+}
+
 /** Axes that a reduction is repeated over although it does not depend on them. */
-export function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: LoopAxis; reduction: Expr }[] {
+function repeatedReductions(kernel: Kernel, layoutOf: LayoutOf): { axis: LoopAxis; reduction: Expr }[] {
   const { axes, body } = loopNest(kernel, layoutOf);
   const reductions = reductionsOf(body);
   return reductions.flatMap((reduction) => {

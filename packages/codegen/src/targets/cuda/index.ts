@@ -1,8 +1,8 @@
 /** The CUDA target: a compute capability each, real or emulated on the CPU; grouping rules, printing, compilation. */
 import { fileURLToPath } from "node:url";
-import { evaluateDim, type SymbolAtom } from "@nimforge/ir";
+import type { SymbolAtom } from "@nimforge/ir";
 import type { GroupRules } from "@nimforge/passes";
-import { repeatedReductions } from "../../cpp/loop-nest.js";
+import { repeatsReductions } from "../../cpp/loop-nest.js";
 import type { LayoutOf } from "../../cpp/operands.js";
 import type { KernelSource, Target } from "../../target.js";
 import { compileCubins, compileEmulated, type SourceFile } from "../../toolchain/index.js";
@@ -45,10 +45,7 @@ function rulesFor(capability: Capability) {
     layoutOf,
     refuses(kernel) {
       if (kernel.anchor) return refusesAnchor(kernel, layoutOf);
-      let repeats = 1;
-      for (const { axis } of repeatedReductions(kernel, layoutOf))
-        repeats *= Math.max(1, evaluateDim(axis.extent, sizeHint));
-      return repeats > 1.5 ? "a reduction would be repeated" : undefined;
+      return repeatsReductions(kernel, layoutOf, sizeHint) ? "a reduction would be repeated" : undefined;
     },
   });
 }
